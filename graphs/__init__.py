@@ -1,0 +1,1 @@
+"""LangGraph graphs: analysis, synthesis, the routed agent and the whole pipeline."""

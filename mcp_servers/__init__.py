@@ -1,0 +1,1 @@
+"""Serving any environment over MCP, and the target benchmarks."""

@@ -1,0 +1,155 @@
+"""An episode made safe to serve: calls in order, only its own tools, and every failure put at the right door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from trace_agents.environment import Episode
+from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.types import Evaluation, Message, ToolResult, ToolSpec, UserTurn
+
+CLOSE_WAIT_S = 5.0
+"""How long `close` waits for a call in progress before it closes the episode under it."""
+
+
+class GuardedEpisode(Episode):
+    """The `Episode` contract around an episode that may break it.
+
+    Operations run one at a time, in the order of arrival, whichever door they come through. A tool that raises
+    is an `is_error` result that names the fault where the arguments break the tool's schema (the agent's
+    mistake), and an `InfrastructureError` where they do not (the environment's).
+    """
+
+    def __init__(self, episode: Episode) -> None:
+        self.task = episode.task
+        self.tools: Sequence[ToolSpec] = tuple(episode.tools)
+        self.policy = episode.policy
+        self.specs: Mapping[str, ToolSpec] = {spec.name: spec for spec in self.tools}
+        """The tools by name."""
+        self._episode = episode
+        self._turn = asyncio.Lock()
+        self._closed = False
+        _check_servable(self.tools)
+
+    @classmethod
+    def of(cls, episode: Episode) -> GuardedEpisode:
+        """`episode` guarded; itself where it already is."""
+        return episode if isinstance(episode, cls) else cls(episode)
+
+    @property
+    def closed(self) -> bool:
+        """The episode has ended; every operation but `close` is refused."""
+        return self._closed
+
+    @property
+    def busy(self) -> bool:
+        """An operation is running."""
+        return self._turn.locked()
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Run a tool.
+
+        Raises:
+            UsageError: the episode is closed. InfrastructureError: the environment failed.
+        """
+        spec = self.specs.get(name)
+        if spec is None:
+            known = ", ".join(repr(tool) for tool in self.specs) or "none"
+            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
+        async with self._operation():
+            try:
+                return await self._episode.call(name, arguments)
+            except InfrastructureError:
+                raise
+            except Exception as error:
+                fault = argument_fault(spec, arguments)
+                if fault is not None:
+                    return ToolResult(content=f"bad arguments for tool {name!r}: {fault}", is_error=True)
+                raise InfrastructureError(f"tool {name!r} failed: {_described(error)}") from error
+
+    async def user_turn(self, message: str) -> UserTurn:
+        """The simulated user's answer.
+
+        Raises:
+            UsageError: the episode is closed. InfrastructureError: the environment failed.
+        """
+        async with self._operation():
+            try:
+                return await self._episode.user_turn(message)
+            except (UsageError, InfrastructureError):
+                raise
+            except Exception as error:
+                raise InfrastructureError(f"the simulated user of task {self.task.id!r} failed: {_described(error)}") from error
+
+    async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+        """The verdict.
+
+        Raises:
+            UsageError: the episode is closed. InfrastructureError: the environment failed.
+        """
+        async with self._operation():
+            try:
+                return await self._episode.evaluate(messages)
+            except (UsageError, InfrastructureError):
+                raise
+            except Exception as error:
+                raise InfrastructureError(f"evaluating task {self.task.id!r} failed: {_described(error)}") from error
+
+    async def close(self) -> None:
+        """End the episode: after the operation in progress, or under it after `CLOSE_WAIT_S`. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        held = False
+        with contextlib.suppress(TimeoutError):
+            held = await asyncio.wait_for(self._turn.acquire(), CLOSE_WAIT_S)
+        try:
+            await self._episode.close()
+        finally:
+            if held:
+                self._turn.release()
+
+    @contextlib.asynccontextmanager
+    async def _operation(self) -> AsyncIterator[None]:
+        async with self._turn:
+            if self._closed:
+                raise UsageError(f"the episode of task {self.task.id!r} is closed: start a new one")
+            yield
+
+
+def argument_fault(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
+    """Why `arguments` break the tool's input schema, in one line; None where they fit."""
+    faults = sorted(Draft202012Validator(spec.input_schema).iter_errors(dict(arguments)), key=lambda fault: fault.json_path)
+    if not faults:
+        return None
+    return "; ".join(f"{fault.json_path.removeprefix('$').removeprefix('.') or 'arguments'}: {fault.message}" for fault in faults)
+
+
+def _check_servable(tools: Sequence[ToolSpec]) -> None:
+    repeated = [name for name, count in Counter(spec.name for spec in tools).items() if count > 1]
+    if repeated:
+        raise UsageError(f"tool {repeated[0]!r} is declared more than once: tool names are unique within an episode")
+    for spec in tools:
+        for kind, schema in (("input_schema", spec.input_schema), ("output_schema", spec.output_schema)):
+            if schema is not None and schema.get("type") != "object":
+                found = schema.get("type")
+                raise UsageError(f"{kind} of tool {spec.name!r} has type {found!r} at its root: MCP needs 'object'")
+
+
+def check_schemas(tools: Sequence[ToolSpec]) -> None:
+    """Raise `UsageError` where a tool's schema is not valid JSON Schema (2020-12)."""
+    for spec in tools:
+        for kind, schema in (("input_schema", spec.input_schema), ("output_schema", spec.output_schema)):
+            try:
+                Draft202012Validator.check_schema(schema or {})
+            except SchemaError as error:
+                raise UsageError(f"{kind} of tool {spec.name!r} is not JSON Schema: {error.message}") from error
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,160 @@
+"""An episode as an MCP server: its exact tools, its policy and its task, and nothing of the control plane."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import mcp_types as types
+from jsonschema import Draft202012Validator
+from mcp.server import Server
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from trace_agents import __version__
+from trace_agents.environment import Episode
+from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.types import ToolResult, ToolSpec
+
+from mcp_servers.guard import GuardedEpisode
+
+POLICY_URI = "trace-agents://policy"
+"""The resource that holds the policy."""
+TASK_PROMPT = "task"
+"""The prompt that holds the task: the simulated user's first message."""
+FAILURE_KEY = "trace-agents/failure"
+"""`_meta` key of a tool result that failed for reasons that are not the agent's; its value is the reason."""
+
+Resolve = Callable[[Mapping[str, Any] | None], GuardedEpisode]
+"""Finds the episode that a request's `_meta` names."""
+Context = ServerRequestContext[Any, Any]
+
+
+def episode_server(episode: Episode) -> Server[Any]:
+    """An MCP server through which an agent plays `episode`, and can do nothing else.
+
+    Tools carry the episode's own schemas. The policy travels as the server's instructions and as the resource
+    `POLICY_URI`, the task as the prompt `TASK_PROMPT`. What goes wrong in a tool call is an `is_error` result,
+    never a protocol error; one that is not the agent's fault carries `FAILURE_KEY` in its `_meta`.
+
+    Raises:
+        UsageError: a tool that MCP cannot carry: a repeated name, or a schema that is not an object's.
+    """
+    guarded = GuardedEpisode.of(episode)
+    return routed_server(lambda _meta: guarded, guarded.task.environment, guarded.policy)
+
+
+def routed_server(resolve: Resolve, name: str, instructions: str | None) -> Server[Any]:
+    """The same door for episodes that each request's `_meta` chooses."""
+    door = _Door(resolve)
+    return Server(
+        name,
+        version=__version__,
+        instructions=instructions,
+        on_list_tools=door.list_tools,
+        on_call_tool=door.call_tool,
+        on_list_resources=door.list_resources,
+        on_read_resource=door.read_resource,
+        on_list_prompts=door.list_prompts,
+        on_get_prompt=door.get_prompt,
+    )
+
+
+class _Door:
+    """Answers the agent's MCP requests for the episode that `resolve` finds."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+
+    async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[mcp_tool(spec) for spec in self._resolve(ctx.meta).tools])
+
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        episode = self._resolve(ctx.meta)
+        try:
+            result = await episode.call(params.name, params.arguments or {})
+            return mcp_result(result, episode.specs.get(params.name))
+        except (InfrastructureError, UsageError) as error:
+            return _error(str(error), {FAILURE_KEY: str(error)})
+
+    async def list_resources(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
+        self._resolve(ctx.meta)
+        description = "The rules the agent must follow."
+        policy = types.Resource(uri=POLICY_URI, name="policy", description=description, mime_type="text/markdown")
+        return types.ListResourcesResult(resources=[policy])
+
+    async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        episode = self._resolve(ctx.meta)
+        if params.uri != POLICY_URI:
+            raise MCPError(types.INVALID_PARAMS, f"unknown resource {params.uri!r}: use {POLICY_URI!r}")
+        text = types.TextResourceContents(uri=POLICY_URI, mime_type="text/markdown", text=episode.policy)
+        return types.ReadResourceResult(contents=[text])
+
+    async def list_prompts(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        self._resolve(ctx.meta)
+        return types.ListPromptsResult(prompts=[types.Prompt(name=TASK_PROMPT, description="The user's first message.")])
+
+    async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        episode = self._resolve(ctx.meta)
+        if params.name != TASK_PROMPT:
+            raise MCPError(types.INVALID_PARAMS, f"unknown prompt {params.name!r}: use {TASK_PROMPT!r}")
+        content = types.TextContent(type="text", text=episode.task.prompt)
+        return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
+
+
+def mcp_tool(spec: ToolSpec) -> types.Tool:
+    """`spec` as MCP's tool; its schemas are passed on untouched."""
+    return types.Tool(
+        name=spec.name,
+        description=spec.description,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
+        annotations=None if spec.annotations is None else types.ToolAnnotations.model_validate(spec.annotations),
+    )
+
+
+def tool_spec(tool: types.Tool) -> ToolSpec:
+    """What an MCP client listed, as the vocabulary's tool: the inverse of `mcp_tool`."""
+    notes = None if tool.annotations is None else tool.annotations.model_dump(by_alias=True, exclude_none=True)
+    return ToolSpec(
+        name=tool.name,
+        description=tool.description or "",
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=notes,
+    )
+
+
+def mcp_result(result: ToolResult, spec: ToolSpec | None) -> types.CallToolResult:
+    """`result` as MCP's, with structured content where the tool declares an output schema.
+
+    Raises:
+        InfrastructureError: a successful result that does not fit the schema its tool declares.
+    """
+    content: list[types.ContentBlock] = [types.TextContent(type="text", text=result.content)]
+    if result.is_error or spec is None or spec.output_schema is None:
+        return types.CallToolResult(content=content, is_error=result.is_error)
+    try:
+        structured = json.loads(result.content)
+    except ValueError as error:
+        raise InfrastructureError(f"tool {spec.name!r} declares an output schema but returned text: {error}") from error
+    for fault in Draft202012Validator(spec.output_schema).iter_errors(structured):
+        raise InfrastructureError(f"tool {spec.name!r} broke its own output schema: {fault.message}")
+    return types.CallToolResult(content=content, structured_content=structured)
+
+
+def tool_result(result: types.CallToolResult) -> ToolResult:
+    """What an MCP client got, as the vocabulary's result: the inverse of `mcp_result`.
+
+    Raises:
+        InfrastructureError: the call failed for reasons that are not the agent's (`FAILURE_KEY`).
+    """
+    failure = (result.meta or {}).get(FAILURE_KEY)
+    if failure is not None:
+        raise InfrastructureError(str(failure))
+    text = "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
+    return ToolResult(content=text, is_error=bool(result.is_error))
+
+
+def _error(message: str, meta: dict[str, Any]) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=message)], is_error=True, _meta=meta)

@@ -1,0 +1,1 @@
+"""Capability-targeted synthetic environments and their certification."""

@@ -1,0 +1,252 @@
+"""What a run is asked to do, read from TOML: frozen sections, and no key that would be silently ignored."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from trace_agents.errors import UsageError
+from trace_agents.types import Record
+
+
+class RunSection(Record):
+    """[run]: identity of the run."""
+
+    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Start of the run's id."""
+    seed: int = Field(0, ge=0)
+    """Everything random in the run is drawn from this seed."""
+
+
+class TargetSection(Record):
+    """[target]: the environment to improve in, and how the base agent is rolled out there."""
+
+    environment: str
+    """A registered name, `package.module:Class` or `file.py:Class`."""
+    train_split: str = "train"
+    """Tasks that rollouts, analysis and the baseline may see."""
+    validation_split: str = "validation"
+    """Tasks on which checkpoints and the composition are picked."""
+    test_split: str = "test"
+    """Tasks that are only reported on."""
+    rollouts_per_task: int = Field(8, ge=1)
+    """Rollouts of each train task for the analysis."""
+    temperature: float = Field(1.0, ge=0)
+    """Sampling temperature of those rollouts."""
+    max_turns: int = Field(30, ge=1)
+    """Most agent turns of an episode (T of §3.1)."""
+    max_tokens: int = Field(128, ge=1)
+    """Most tokens sampled in one turn."""
+
+
+class AgentSection(Record):
+    """[agent]: the base agent, whose weights stay frozen."""
+
+    model: str = "embedded:helpdesk-1m"
+    """`embedded:NAME` for a model that ships with the package, or a local folder in Hugging Face format."""
+    endpoint: str | None = None
+    """URL of a model endpoint (OpenAI chat and `/inference/v1/generate`); None samples in this process."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """The model ships with the package."""
+        return self.model.startswith("embedded:")
+
+
+class AnalysisSection(Record):
+    """[analysis]: contrastive capability identification (§3.3)."""
+
+    analyst: str = "statistical"
+    """`statistical` needs no language model; otherwise a LangChain chat-model spec (`provider:model`)."""
+    runs: int = Field(10, ge=1)
+    """Independent labelling runs (N)."""
+    delta: float = Field(0.20, ge=0, le=1)
+    """Least contrastive gap of a kept capability (the paper's delta)."""
+    rho: float = Field(0.10, ge=0, le=1)
+    """Least coverage of a kept capability (the paper's rho)."""
+    keep_in: int = Field(8, ge=1)
+    """Runs in which a capability must pass both bars to be kept (K of N)."""
+    max_capabilities: int = Field(8, ge=1)
+    """Most capabilities kept, by coverage."""
+
+    @model_validator(mode="after")
+    def _keep_in_at_most_runs(self) -> Self:
+        if self.keep_in > self.runs:
+            raise ValueError(f"keep_in = {self.keep_in} can never be met in runs = {self.runs}: lower keep_in")
+        return self
+
+
+class SynthesisSection(Record):
+    """[synthesis]: building and certifying one environment per kept capability."""
+
+    generator: str = "template"
+    """`template` needs no language model; otherwise a LangChain chat-model spec."""
+    certification_seeds: int = Field(24, ge=1)
+    """Seeds on which an environment must prove itself before training."""
+    certification_groups: int = Field(8, ge=1)
+    """Groups of base rollouts that check whether rewards vary within a group."""
+
+
+class TrainingSection(Record):
+    """[training]: GRPO LoRA, one adapter per capability (§3.4, Appendix A)."""
+
+    group_size: int = Field(8, ge=2)
+    """Rollouts of one seed (K of Appendix A)."""
+    groups: int = Field(8, ge=1)
+    """Groups an iteration (G of Appendix A)."""
+    iterations: int = Field(40, ge=1)
+    """Most iterations per capability."""
+    lr: float = Field(1e-3, gt=0)
+    """AdamW's learning rate."""
+    rank: int = Field(8, ge=1)
+    """LoRA rank."""
+    alpha: float = Field(16.0, gt=0)
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    clip: float = Field(0.2, gt=0, lt=1)
+    """Clipping threshold of the per-token ratio (epsilon of Appendix A)."""
+    epochs: int = Field(2, ge=1)
+    """Passes over one iteration's rollouts."""
+    minibatches: int = Field(2, ge=1)
+    """Optimiser steps a pass."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of training rollouts."""
+    validation_seeds: int = Field(48, ge=1)
+    """Held-out seeds of the synthetic environment on which checkpoints are picked."""
+    validate_every: int = Field(2, ge=1)
+    """Iterations between validations."""
+    patience: int = Field(4, ge=1)
+    """Validations without a better success rate after which training stops."""
+    workers: int = Field(2, ge=1)
+    """Adapters trained at once, each in a process of its own."""
+
+
+class RoutingSection(Record):
+    """[routing]: how tasks reach adapters (§3.5), and how adapters are composed."""
+
+    routers: tuple[Literal["zero-shot", "probe"], ...] = ("zero-shot", "probe")
+    """`zero-shot`: the base's label logits (§3.5). `probe`: a linear probe trained on synthetic prompts."""
+    compositions: tuple[Literal["sum", "gate"], ...] = ("sum", "gate")
+    """`sum`: the sum of the adapters' deltas. `gate`: a token-level gate over them."""
+    rotations: int = Field(4, ge=1)
+    """Label orders over which the zero-shot router averages."""
+    probe_tasks: int = Field(200, ge=1)
+    """Synthetic tasks per capability that train the probe and the gate."""
+
+
+class EvaluationSection(Record):
+    """[evaluation]: the figures reported at the end."""
+
+    max_tasks: int | None = Field(None, ge=1)
+    """Most test tasks evaluated, in the split's order; None takes all."""
+    max_validation_tasks: int | None = Field(None, ge=1)
+    """Most validation tasks used to pick a router and a composition; None takes all."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy."""
+    trials: int = Field(1, ge=1)
+    """Rollouts of each task and arm."""
+
+
+class BaselineSection(Record):
+    """[baseline]: GRPO directly on the target's train tasks with the same number of rollouts."""
+
+    enabled: bool = True
+
+
+class RunConfig(Record):
+    """A whole run. `RunConfig.load(path)` reads it from TOML."""
+
+    version: Literal[1] = 1
+    """Schema version of the file."""
+    run: RunSection = RunSection()
+    target: TargetSection
+    agent: AgentSection = AgentSection()
+    analysis: AnalysisSection = AnalysisSection()
+    synthesis: SynthesisSection = SynthesisSection()
+    training: TrainingSection = TrainingSection()
+    routing: RoutingSection = RoutingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    baseline: BaselineSection = BaselineSection()
+
+    @classmethod
+    def load(cls, path: Path | str) -> RunConfig:
+        """The configuration in the TOML file at `path`.
+
+        Raises:
+            UsageError: no such file, not TOML, an unknown key, a missing key or a bad value.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise UsageError(f"configuration {str(path)!r} does not exist: give the path of a TOML file") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"configuration {str(path)!r} is not UTF-8 text: give a TOML file") from error
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, source: str = "the configuration") -> RunConfig:
+        """The configuration in TOML `text`; `source` names it in errors. Raises as `load` does."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{source!r} is not TOML: {error}") from error
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UsageError(_explain(error, source)) from error
+
+    def with_seed(self, seed: int | None) -> RunConfig:
+        """The same run from another seed; None keeps the one it has."""
+        if seed is None:
+            return self
+        if seed < 0:
+            raise UsageError(f"seed {seed!r} is negative: give a whole number of 0 or more")
+        return self.model_copy(update={"run": self.run.model_copy(update={"seed": seed})})
+
+    def to_toml(self) -> str:
+        """TOML that `parse` reads back to an equal configuration, defaults written out."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        lines = [f"version = {data.pop('version')}"]
+        for section, values in data.items():
+            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, whole numbers, booleans and flat lists are TOML's; floats need care only for the exponent.
+    if isinstance(value, float):
+        text = repr(value)
+        return text if any(mark in text for mark in ".en") else f"{text}.0"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    # The one character that JSON writes bare and TOML forbids.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    """The first problem in one line: where, what was given, and what is allowed there."""
+    problem = error.errors()[0]
+    location = [part for part in problem["loc"] if isinstance(part, str)]
+    section = location[0] if len(location) > 1 or problem["type"] == "value_error" else None
+    key = location[-1] if location else ""
+    where = f"[{section}] of {source!r}" if section else f"{source!r}"
+    if problem["type"] == "extra_forbidden":
+        known = _SECTIONS[section].model_fields if section else RunConfig.model_fields
+        kind = "key" if section or not isinstance(problem["input"], dict) else "section"
+        return f"unknown {kind} {key!r} in {where}: use one of {', '.join(repr(name) for name in sorted(known))}"
+    if problem["type"] == "missing":
+        return f"missing {'section' if len(location) == 1 else 'key'} {key!r} in {where}: add it"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
+    return f"{key} = {problem['input']!r} in {where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+_SECTIONS: dict[str | None, type[Record]] = {
+    name: field.annotation  # type: ignore[misc]
+    for name, field in RunConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Record)
+}

@@ -1,0 +1,197 @@
+"""Contrast statistics: error rates, contrastive gap, coverage, and selection over independent runs (paper §3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, sqrt
+
+from pydantic import Field, model_validator
+
+from trace_agents.errors import UsageError
+from trace_agents.types import Label, Record
+
+
+class Contrast(Record):
+    """What one labelling run says about one capability c."""
+
+    er_failed: float | None
+    """ER-(c): share LACKING among the failed trajectories that are not NA; None where there is none."""
+    er_succeeded: float | None
+    """ER+(c): the same share among the successful trajectories; None where there is none."""
+    coverage: float | None
+    """Cov(c): failed trajectories labelled LACKING over all failed ones; None without a failed trajectory."""
+    lacking_failed: int
+    """Failed trajectories labelled LACKING."""
+    lacking_succeeded: int
+    applicable_failed: int
+    """Failed trajectories not labelled NA."""
+    applicable_succeeded: int
+    failed: int
+    """Failed trajectories in the run."""
+
+    @property
+    def delta(self) -> float | None:
+        """Δ(c) = ER- − ER+; None (not estimable) where either rate is."""
+        if self.er_failed is None or self.er_succeeded is None:
+            return None
+        return self.er_failed - self.er_succeeded
+
+
+def contrast(labels: Sequence[Label], succeeded: Sequence[bool]) -> Contrast:
+    """The contrast of one capability in one run; `labels[i]` is the label of the trajectory with `succeeded[i]`.
+
+    An empty denominator makes a rate not estimable (None), never 0.
+    """
+    if len(labels) != len(succeeded):
+        raise ValueError(f"{len(labels)} labels for {len(succeeded)} trajectories")
+    counts = {(label, good): 0 for label in Label for good in (False, True)}
+    for label, good in zip(labels, succeeded, strict=True):
+        counts[label, bool(good)] += 1
+    failed = sum(counts[label, False] for label in Label)
+    lacking = {good: counts[Label.LACKING, good] for good in (False, True)}
+    applicable = {good: lacking[good] + counts[Label.PRESENT, good] for good in (False, True)}
+    return Contrast(
+        er_failed=_ratio(lacking[False], applicable[False]),
+        er_succeeded=_ratio(lacking[True], applicable[True]),
+        coverage=_ratio(lacking[False], failed),
+        lacking_failed=lacking[False],
+        lacking_succeeded=lacking[True],
+        applicable_failed=applicable[False],
+        applicable_succeeded=applicable[True],
+        failed=failed,
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+class Thresholds(Record):
+    """When a capability is kept (§3.3)."""
+
+    delta: float = Field(0.20, ge=-1, le=1)
+    """δ: the least contrastive gap."""
+    coverage: float = Field(0.10, ge=0, le=1)
+    """ρ: the least share of failed trajectories."""
+    runs: int = Field(10, ge=1)
+    """N: independent labelling runs."""
+    passes: int = Field(8, ge=1)
+    """K: runs of the N that must pass both thresholds."""
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> Thresholds:
+        if self.passes > self.runs:
+            raise ValueError(f"passes {self.passes!r} is more than runs {self.runs!r}: ask for at most {self.runs}")
+        return self
+
+    @classmethod
+    def for_runs(cls, runs: int) -> Thresholds:
+        """The paper's thresholds with `runs` runs and its 8 of 10, rounded up.
+
+        Raises:
+            UsageError: fewer than one run.
+        """
+        if runs < 1:
+            raise UsageError(f"runs {runs!r} is too few: give 1 or more")
+        return cls(runs=runs, passes=ceil(0.8 * runs))
+
+    def passed(self, one: Contrast) -> bool:
+        """One run's verdict; what is not estimable does not pass."""
+        if one.delta is None or one.coverage is None:
+            return False
+        return one.delta >= self.delta - 1e-12 and one.coverage >= self.coverage - 1e-12
+
+
+class Spread(Record):
+    """Mean and spread of a figure over the runs where it is estimable."""
+
+    mean: float | None
+    """None where no run estimates it."""
+    deviation: float | None
+    """Sample standard deviation; None with fewer than two estimates."""
+    low: float | None
+    high: float | None
+    estimated: int
+    """Runs that estimate the figure."""
+
+
+def spread(values: Sequence[float | None]) -> Spread:
+    """Mean, sample deviation and range of the values that are not None."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return Spread(mean=None, deviation=None, low=None, high=None, estimated=0)
+    mean = sum(known) / len(known)
+    deviation = sqrt(sum((v - mean) ** 2 for v in known) / (len(known) - 1)) if len(known) > 1 else None
+    return Spread(mean=mean, deviation=deviation, low=min(known), high=max(known), estimated=len(known))
+
+
+class Selection(Record):
+    """The verdict on one capability over all runs."""
+
+    name: str
+    """The capability's slug."""
+    kept: bool
+    reason: str
+    """Why it was kept or not, in words with the figures."""
+    passes: int
+    """Runs that passed both thresholds."""
+    runs: int
+    er_failed: Spread
+    er_succeeded: Spread
+    delta: Spread
+    coverage: Spread
+
+    @property
+    def frequency(self) -> float:
+        """Share of the runs that selected the capability (Figure 2a)."""
+        return self.passes / self.runs if self.runs else 0.0
+
+
+def select(runs: Sequence[Mapping[str, Contrast]], thresholds: Thresholds) -> list[Selection]:
+    """Aggregate the runs and select, kept capabilities first, each part by falling mean coverage.
+
+    Args:
+        runs: per run, the contrast of each capability by name; all runs hold the same names.
+        thresholds: `thresholds.runs` must equal the number of runs.
+
+    Raises:
+        UsageError: no runs, another number of runs than the thresholds count on, or runs over different dictionaries.
+    """
+    if len(runs) != thresholds.runs:
+        raise UsageError(f"{len(runs)} labelling runs where the thresholds count on {thresholds.runs}: label as many")
+    names = list(runs[0])
+    if any(set(run) != set(names) for run in runs):
+        raise UsageError("the labelling runs use different capability dictionaries: label all with one dictionary")
+    found = [_select_one(name, [run[name] for run in runs], thresholds) for name in names]
+    return sorted(found, key=lambda one: (not one.kept, -(one.coverage.mean or 0.0), one.name))
+
+
+def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> Selection:
+    passes = sum(thresholds.passed(run) for run in runs)
+    delta = spread([run.delta for run in runs])
+    coverage = spread([run.coverage for run in runs])
+    return Selection(
+        name=name,
+        kept=passes >= thresholds.passes,
+        reason=_reason(passes, delta, coverage, thresholds),
+        passes=passes,
+        runs=len(runs),
+        er_failed=spread([run.er_failed for run in runs]),
+        er_succeeded=spread([run.er_succeeded for run in runs]),
+        delta=delta,
+        coverage=coverage,
+    )
+
+
+def _reason(passes: int, delta: Spread, coverage: Spread, thresholds: Thresholds) -> str:
+    ran = f"passed in {passes} of {thresholds.runs} runs, {thresholds.passes} needed"
+    if passes >= thresholds.passes:
+        return ran
+    if delta.mean is None:
+        return f"{ran}; Δ is not estimable: no applicable success or no applicable failure"
+    causes = []
+    if delta.mean < thresholds.delta:
+        causes.append(f"mean Δ {delta.mean:.2f} is below {thresholds.delta:.2f}")
+    if coverage.mean is not None and coverage.mean < thresholds.coverage:
+        causes.append(f"mean coverage {coverage.mean:.2f} is below {thresholds.coverage:.2f}")
+    return f"{ran}; {' and '.join(causes) or 'its figures vary too much between runs'}"

@@ -1,0 +1,81 @@
+"""The environment seam: one contract for target and synthetic environments alike.
+
+An *environment* lists tools and tasks and starts *episodes*; an *episode* is one live task instance with
+isolated state. The agent reaches an episode's tools over MCP only; everything else here is the control
+plane, which the agent cannot call. Methods that may cross a process are coroutines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from trace_agents.types import Capability, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
+
+
+@runtime_checkable
+class Episode(Protocol):
+    """An environment playing one task instance, live. Single use."""
+
+    task: TaskInstance
+    tools: Sequence[ToolSpec]
+    """The tools the agent may call in this episode, exact MCP schemas."""
+    policy: str
+    """Instructions for the agent (the written policy); served as MCP server instructions and as a resource."""
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Run a tool. Unknown tools and bad arguments are `is_error` results, never exceptions."""
+
+    async def user_turn(self, message: str) -> UserTurn:
+        """The simulated user's answer to the agent's text `message`."""
+
+    async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+        """Judge the episode by its state and the conversation `messages` (user, assistant, tool)."""
+
+    async def close(self) -> None:
+        """Free what the episode holds. Idempotent."""
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A target or synthetic environment (the tuple of §3.1, or G, P, R, y of Definition 2)."""
+
+    name: str
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Number of fixed tasks of each split; empty for an environment that only generates."""
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        """All tasks of a split, in a fixed order.
+
+        Raises:
+            UsageError: unknown split.
+        """
+
+    def task(self, task_id: str) -> TaskInstance:
+        """The task with this id, fixed or generated.
+
+        Raises:
+            UsageError: unknown id.
+        """
+
+    def generate(self, seed: int) -> TaskInstance:
+        """The task instance of `seed`, deterministically.
+
+        Raises:
+            UsageError: the environment has fixed tasks only.
+        """
+
+    async def start(self, task: TaskInstance) -> Episode:
+        """A fresh, isolated episode of `task`."""
+
+
+@runtime_checkable
+class SyntheticEnvironment(Environment, Protocol):
+    """A capability-targeted environment (Definition 2)."""
+
+    capability: Capability
+
+    def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
+        """Gold actions: tool calls in order, and texts said to the user. Playing them scores 1."""

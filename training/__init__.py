@@ -1,0 +1,1 @@
+"""Policy engine, rollouts, GRPO, adapters and their composition."""
