@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import Draft202012Validator
+from pydantic_core import to_json
+
 from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, ToolResult, ToolSpec, UserTurn
@@ -41,6 +44,11 @@ class GuardedEpisode(Episode):
         """`episode` guarded; itself where it already is."""
         return episode if isinstance(episode, cls) else cls(episode)
 
+    @cached_property
+    def listing(self) -> bytes:
+        """The tools as MCP lists them, in JSON."""
+        return to_json([_listed(spec) for spec in self.tools])
+
     @property
     def closed(self) -> bool:
         """The episode has ended; every operation but `close` is refused."""
@@ -63,7 +71,7 @@ class GuardedEpisode(Episode):
             return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
         async with self._operation():
             try:
-                return await self._episode.call(name, arguments)
+                result = await self._episode.call(name, arguments)
             except InfrastructureError:
                 raise
             except Exception as error:
@@ -71,6 +79,9 @@ class GuardedEpisode(Episode):
                 if fault is not None:
                     return ToolResult(content=f"bad arguments for tool {name!r}: {fault}", is_error=True)
                 raise InfrastructureError(f"tool {name!r} failed: {_described(error)}") from error
+        if not isinstance(result, ToolResult):
+            raise InfrastructureError(f"tool {name!r} returned a {type(result).__name__}: episodes return a ToolResult")
+        return result
 
     async def user_turn(self, message: str) -> UserTurn:
         """The simulated user's answer.
@@ -84,7 +95,9 @@ class GuardedEpisode(Episode):
             except (UsageError, InfrastructureError):
                 raise
             except Exception as error:
-                raise InfrastructureError(f"the simulated user of task {self.task.id!r} failed: {_described(error)}") from error
+                raise InfrastructureError(
+                    f"the simulated user of task {self.task.id!r} failed: {_described(error)}"
+                ) from error
 
     async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
         """The verdict.
@@ -107,7 +120,8 @@ class GuardedEpisode(Episode):
         self._closed = True
         held = False
         with contextlib.suppress(TimeoutError):
-            held = await asyncio.wait_for(self._turn.acquire(), CLOSE_WAIT_S)
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                held = await self._turn.acquire()
         try:
             await self._episode.close()
         finally:
@@ -123,11 +137,24 @@ class GuardedEpisode(Episode):
 
 
 def argument_fault(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
-    """Why `arguments` break the tool's input schema, in one line; None where they fit."""
-    faults = sorted(Draft202012Validator(spec.input_schema).iter_errors(dict(arguments)), key=lambda fault: fault.json_path)
-    if not faults:
-        return None
-    return "; ".join(f"{fault.json_path.removeprefix('$').removeprefix('.') or 'arguments'}: {fault.message}" for fault in faults)
+    """Why `arguments` break the tool's input schema, in one line; None where they fit.
+
+    Raises:
+        InfrastructureError: the schema itself is broken.
+    """
+    try:
+        faults = sorted(Draft202012Validator(spec.input_schema).iter_errors(dict(arguments)), key=lambda f: f.json_path)
+    except Exception as error:
+        message = f"input_schema of tool {spec.name!r} is not JSON Schema: {_described(error)}"
+        raise InfrastructureError(message) from error
+    places = (fault.json_path.removeprefix("$").removeprefix(".") or "arguments" for fault in faults)
+    return "; ".join(f"{place}: {fault.message}" for place, fault in zip(places, faults, strict=True)) or None
+
+
+def _listed(spec: ToolSpec) -> dict[str, Any]:
+    listed = {"name": spec.name, "description": spec.description, "inputSchema": spec.input_schema}
+    others = {"outputSchema": spec.output_schema, "annotations": spec.annotations}
+    return listed | {name: value for name, value in others.items() if value is not None}
 
 
 def _check_servable(tools: Sequence[ToolSpec]) -> None:
@@ -139,16 +166,6 @@ def _check_servable(tools: Sequence[ToolSpec]) -> None:
             if schema is not None and schema.get("type") != "object":
                 found = schema.get("type")
                 raise UsageError(f"{kind} of tool {spec.name!r} has type {found!r} at its root: MCP needs 'object'")
-
-
-def check_schemas(tools: Sequence[ToolSpec]) -> None:
-    """Raise `UsageError` where a tool's schema is not valid JSON Schema (2020-12)."""
-    for spec in tools:
-        for kind, schema in (("input_schema", spec.input_schema), ("output_schema", spec.output_schema)):
-            try:
-                Draft202012Validator.check_schema(schema or {})
-            except SchemaError as error:
-                raise UsageError(f"{kind} of tool {spec.name!r} is not JSON Schema: {error.message}") from error
 
 
 def _described(error: Exception) -> str:

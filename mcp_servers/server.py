@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import mcp_types as types
 from jsonschema import Draft202012Validator
 from mcp.server import Server
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from pydantic_core import from_json
+
+from mcp_servers.guard import GuardedEpisode
 from trace_agents import __version__
 from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import ToolResult, ToolSpec
-
-from mcp_servers.guard import GuardedEpisode
 
 POLICY_URI = "trace-agents://policy"
 """The resource that holds the policy."""
@@ -25,9 +27,10 @@ TASK_PROMPT = "task"
 FAILURE_KEY = "trace-agents/failure"
 """`_meta` key of a tool result that failed for reasons that are not the agent's; its value is the reason."""
 
-Resolve = Callable[[Mapping[str, Any] | None], GuardedEpisode]
-"""Finds the episode that a request's `_meta` names."""
 Context = ServerRequestContext[Any, Any]
+Page = types.PaginatedRequestParams
+Resolve = Callable[[Context], GuardedEpisode]
+"""Finds the episode that a request is about; raises `UsageError` where there is none."""
 
 
 def episode_server(episode: Episode) -> Server[Any]:
@@ -41,13 +44,27 @@ def episode_server(episode: Episode) -> Server[Any]:
         UsageError: a tool that MCP cannot carry: a repeated name, or a schema that is not an object's.
     """
     guarded = GuardedEpisode.of(episode)
-    return routed_server(lambda _meta: guarded, guarded.task.environment, guarded.policy)
+    return _server(lambda _ctx: guarded, guarded.task.environment, guarded.policy)
 
 
-def routed_server(resolve: Resolve, name: str, instructions: str | None) -> Server[Any]:
-    """The same door for episodes that each request's `_meta` chooses."""
+def routed_server(resolve: Resolve, name: str) -> Server[Any]:
+    """The same door to many episodes: `resolve` tells which one each request is about."""
+    server = _server(resolve, name, None)
+
+    async def give_policy(ctx: Context, call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
+            with suppress(UsageError):  # Connecting is allowed before an episode is named; it has no policy yet.
+                return {**result, "instructions": resolve(ctx).policy}
+        return result
+
+    server.middleware.append(give_policy)
+    return server
+
+
+def _server(resolve: Resolve, name: str, instructions: str | None) -> Server[Any]:
     door = _Door(resolve)
-    return Server(
+    server: Server[Any] = Server(
         name,
         version=__version__,
         instructions=instructions,
@@ -58,6 +75,8 @@ def routed_server(resolve: Resolve, name: str, instructions: str | None) -> Serv
         on_list_prompts=door.list_prompts,
         on_get_prompt=door.get_prompt,
     )
+    server.middleware.append(door.state_tools)
+    return server
 
 
 class _Door:
@@ -66,55 +85,63 @@ class _Door:
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
 
-    async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[mcp_tool(spec) for spec in self._resolve(ctx.meta).tools])
+    def _episode(self, ctx: Context) -> GuardedEpisode:
+        try:
+            return self._resolve(ctx)
+        except UsageError as error:
+            raise MCPError(types.INVALID_PARAMS, str(error)) from error
+
+    async def list_tools(self, ctx: Context, params: Page | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[])  # `state_tools` lists them.
+
+    async def state_tools(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """List the tools as the environment states them, byte for byte.
+
+        MCP's typed layer, which shapes what handlers return, drops nulls from the root of a schema and, for the
+        handshake era, re-orders its keys.
+        """
+        result = await call_next(ctx)
+        if ctx.method != "tools/list" or not isinstance(result, dict):
+            return result
+        return {**result, "tools": from_json(self._episode(ctx).listing)}
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        episode = self._resolve(ctx.meta)
         try:
+            episode = self._resolve(ctx)
             result = await episode.call(params.name, params.arguments or {})
             return mcp_result(result, episode.specs.get(params.name))
         except (InfrastructureError, UsageError) as error:
             return _error(str(error), {FAILURE_KEY: str(error)})
 
-    async def list_resources(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-        self._resolve(ctx.meta)
+    async def list_resources(self, ctx: Context, params: Page | None) -> types.ListResourcesResult:
+        self._episode(ctx)
         description = "The rules the agent must follow."
         policy = types.Resource(uri=POLICY_URI, name="policy", description=description, mime_type="text/markdown")
         return types.ListResourcesResult(resources=[policy])
 
     async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        episode = self._resolve(ctx.meta)
+        episode = self._episode(ctx)
         if params.uri != POLICY_URI:
             raise MCPError(types.INVALID_PARAMS, f"unknown resource {params.uri!r}: use {POLICY_URI!r}")
         text = types.TextResourceContents(uri=POLICY_URI, mime_type="text/markdown", text=episode.policy)
         return types.ReadResourceResult(contents=[text])
 
-    async def list_prompts(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
-        self._resolve(ctx.meta)
-        return types.ListPromptsResult(prompts=[types.Prompt(name=TASK_PROMPT, description="The user's first message.")])
+    async def list_prompts(self, ctx: Context, params: Page | None) -> types.ListPromptsResult:
+        self._resolve(ctx)
+        return types.ListPromptsResult(
+            prompts=[types.Prompt(name=TASK_PROMPT, description="The user's first message.")]
+        )
 
     async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-        episode = self._resolve(ctx.meta)
+        episode = self._episode(ctx)
         if params.name != TASK_PROMPT:
             raise MCPError(types.INVALID_PARAMS, f"unknown prompt {params.name!r}: use {TASK_PROMPT!r}")
         content = types.TextContent(type="text", text=episode.task.prompt)
         return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
 
 
-def mcp_tool(spec: ToolSpec) -> types.Tool:
-    """`spec` as MCP's tool; its schemas are passed on untouched."""
-    return types.Tool(
-        name=spec.name,
-        description=spec.description,
-        input_schema=spec.input_schema,
-        output_schema=spec.output_schema,
-        annotations=None if spec.annotations is None else types.ToolAnnotations.model_validate(spec.annotations),
-    )
-
-
 def tool_spec(tool: types.Tool) -> ToolSpec:
-    """What an MCP client listed, as the vocabulary's tool: the inverse of `mcp_tool`."""
+    """What an MCP client listed, as the vocabulary's tool: the inverse of what a server lists."""
     notes = None if tool.annotations is None else tool.annotations.model_dump(by_alias=True, exclude_none=True)
     return ToolSpec(
         name=tool.name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+
 from trace_agents.errors import UsageError
 from trace_agents.types import Message, Record, TaskInstance, ToolSpec
 
@@ -91,6 +92,16 @@ class TaskPage(Record):
     tasks: tuple[TaskInstance, ...]
 
 
+class PageChoice(Record):
+    """Which slice of a split to list."""
+
+    split: str
+    offset: int = Field(default=0, ge=0)
+    """Position of the first task."""
+    limit: int = Field(default=100, ge=1, le=1000)
+    """Most tasks listed."""
+
+
 class EpisodeInfo(Record):
     """A live episode."""
 
@@ -103,8 +114,8 @@ class EpisodeInfo(Record):
     """The agent's instructions."""
     mcp_path: str | None = None
     """Path of the episode's own MCP endpoint; None where the control plane is not HTTP."""
-    idle_timeout_s: float
-    """Seconds without a call after which the episode expires."""
+    idle_timeout_s: float | None
+    """Seconds without a call after which the episode expires; None where it lives as long as the server."""
 
 
 class UserMessage(Record):
@@ -127,3 +138,13 @@ class Health(Record):
     environment: str
     episodes: int
     """Live episodes."""
+
+
+def refusal(error: ValidationError) -> ControlError:
+    """The refusal of a body that does not fit its schema; names the field, its value and what was expected."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "body"
+    value = f", not {first['input']!r:.80}" if first["loc"] and first["type"] != "missing" else ""
+    more = error.error_count() - 1
+    others = f" (and {more} more)" if more else ""
+    return ControlError(ProblemCode.INVALID, f"{place}: {first['msg']}{value}{others}")

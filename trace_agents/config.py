@@ -229,7 +229,8 @@ def _toml(value: Any) -> str:
 
 def _explain(error: ValidationError, source: str) -> str:
     """The first problem in one line: where, what was given, and what is allowed there."""
-    problem = error.errors()[0]
+    # A misspelt name explains a missing one, so it goes first.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     location = [part for part in problem["loc"] if isinstance(part, str)]
     section = location[0] if len(location) > 1 or problem["type"] == "value_error" else None
     key = location[-1] if location else ""

@@ -18,6 +18,8 @@ class Contrast(Record):
     """ER-(c): share LACKING among the failed trajectories that are not NA; None where there is none."""
     er_succeeded: float | None
     """ER+(c): the same share among the successful trajectories; None where there is none."""
+    delta: float | None
+    """Δ(c) = ER- − ER+; None (not estimable) where either rate is."""
     coverage: float | None
     """Cov(c): failed trajectories labelled LACKING over all failed ones; None without a failed trajectory."""
     lacking_failed: int
@@ -28,13 +30,6 @@ class Contrast(Record):
     applicable_succeeded: int
     failed: int
     """Failed trajectories in the run."""
-
-    @property
-    def delta(self) -> float | None:
-        """Δ(c) = ER- − ER+; None (not estimable) where either rate is."""
-        if self.er_failed is None or self.er_succeeded is None:
-            return None
-        return self.er_failed - self.er_succeeded
 
 
 def contrast(labels: Sequence[Label], succeeded: Sequence[bool]) -> Contrast:
@@ -50,9 +45,11 @@ def contrast(labels: Sequence[Label], succeeded: Sequence[bool]) -> Contrast:
     failed = sum(counts[label, False] for label in Label)
     lacking = {good: counts[Label.LACKING, good] for good in (False, True)}
     applicable = {good: lacking[good] + counts[Label.PRESENT, good] for good in (False, True)}
+    er_failed, er_succeeded = (_ratio(lacking[good], applicable[good]) for good in (False, True))
     return Contrast(
-        er_failed=_ratio(lacking[False], applicable[False]),
-        er_succeeded=_ratio(lacking[True], applicable[True]),
+        er_failed=er_failed,
+        er_succeeded=er_succeeded,
+        delta=None if er_failed is None or er_succeeded is None else er_failed - er_succeeded,
         coverage=_ratio(lacking[False], failed),
         lacking_failed=lacking[False],
         lacking_succeeded=lacking[True],
@@ -136,15 +133,12 @@ class Selection(Record):
     passes: int
     """Runs that passed both thresholds."""
     runs: int
+    frequency: float
+    """Share of the runs that selected the capability (Figure 2a)."""
     er_failed: Spread
     er_succeeded: Spread
     delta: Spread
     coverage: Spread
-
-    @property
-    def frequency(self) -> float:
-        """Share of the runs that selected the capability (Figure 2a)."""
-        return self.passes / self.runs if self.runs else 0.0
 
 
 def select(runs: Sequence[Mapping[str, Contrast]], thresholds: Thresholds) -> list[Selection]:
@@ -176,6 +170,7 @@ def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> 
         reason=_reason(passes, delta, coverage, thresholds),
         passes=passes,
         runs=len(runs),
+        frequency=passes / len(runs),
         er_failed=spread([run.er_failed for run in runs]),
         er_succeeded=spread([run.er_succeeded for run in runs]),
         delta=delta,

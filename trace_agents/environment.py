@@ -79,3 +79,12 @@ class SyntheticEnvironment(Environment, Protocol):
 
     def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
         """Gold actions: tool calls in order, and texts said to the user. Playing them scores 1."""
+
+
+@runtime_checkable
+class GroundTruth(Protocol):
+    """What an environment made for measuring knows besides: whether a trajectory exercised what its task needs."""
+
+    def exercised(self, task: TaskInstance, messages: Sequence[Message]) -> Mapping[str, bool]:
+        """Needed capability -> exercised, for those whose decision the conversation reached. Only the evaluation
+        of an analysis reads it; the analysis itself never does."""

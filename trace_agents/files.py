@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -22,22 +23,18 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     """
     payload = data.encode() if isinstance(data, str) else data
     if path.exists() and not path.is_file():
-        with path.open("wb") as stream:
-            stream.write(payload)
+        with _naming(path), path.open("wb", buffering=0) as stream:
+            _write_all(stream, payload)
         return
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with _naming(path), os.fdopen(descriptor, "wb", buffering=0) as stream:
             os.fchmod(stream.fileno(), 0o644)
-            stream.write(payload)
-            stream.flush()
+            _write_all(stream, payload)
             os.fsync(stream.fileno())
         Path(name).replace(path)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
@@ -59,20 +56,34 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     payload = "".join(f"{line}\n" for line in lines).encode()
     if not payload:
         return
-    with path.open("ab", buffering=0) as stream:
-        start = stream.seek(0, os.SEEK_END)
+    with _naming(path), path.open("ab", buffering=0) as stream:
+        regular = path.is_file()
+        start = stream.seek(0, os.SEEK_END) if regular else 0
         try:
-            # A short write means that the disk is nearly full; writing the rest raises the reason.
-            rest = memoryview(payload)
-            while rest:
-                rest = rest[stream.write(rest) or 0 :]
-            if path.is_file():
+            _write_all(stream, payload)
+            if regular:
                 os.fsync(stream.fileno())
-        except OSError as error:
-            if path.is_file():
+        except OSError:
+            if regular:
                 stream.truncate(start)
-            error.filename = error.filename or str(path)
             raise
+
+
+def _write_all(stream: io.RawIOBase, payload: bytes) -> None:
+    """Every byte: a short write means that the disk is nearly full, and writing the rest raises the reason."""
+    rest = memoryview(payload)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give an `OSError` of a write the file's name, which the system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def mend_tail(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Finding environments by name: entry points, or `module:attribute` and `file.py:attribute` paths."""
+"""Finding environments by name: entry points, `module:attribute` and `file.py:attribute` paths, or URLs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from trace_agents.environment import Environment
 from trace_agents.errors import UsageError, unknown
 
 GROUP = "trace_agents.environments"
+SCHEME_GROUP = "trace_agents.environment_schemes"
+"""Entry points that open environments by URL: the name is a scheme (`http`), the object is called with the URL."""
 
 
 def environment_names() -> list[str]:
@@ -20,9 +22,10 @@ def environment_names() -> list[str]:
 
 
 def load_environment(spec: str) -> Environment:
-    """The environment called `spec`: a registered name, `package.module:factory` or `path/file.py:factory`.
+    """The environment called `spec`: a registered name, `package.module:factory`, `path/file.py:factory` or a URL.
 
-    A class or function is called without arguments; an instance is used as it is.
+    A class or function is called without arguments; an instance is used as it is. A URL is opened by what is
+    registered for its scheme (`SCHEME_GROUP`): `http://host:port` is an environment that another process serves.
 
     Raises:
         UsageError: nothing is registered or importable under `spec`, or it is not an environment.
@@ -30,10 +33,12 @@ def load_environment(spec: str) -> Environment:
     points = {point.name: point for point in entry_points(group=GROUP)}
     if spec in points:
         target = points[spec].load()
+    elif "://" in spec:
+        target = _open_url(spec)
     elif ":" in spec:
-        target = _import_path(spec)
+        target = import_attribute(spec)
     else:
-        raise unknown("environment", spec, [*points, "package.module:Class", "file.py:Class"])
+        raise unknown("environment", spec, [*points, "package.module:Class", "file.py:Class", "http://host:port"])
     made = target if not callable(target) else target()
     if not isinstance(made, Environment):
         raise UsageError(
@@ -43,18 +48,33 @@ def load_environment(spec: str) -> Environment:
     return cast(Environment, made)
 
 
-def _import_path(spec: str) -> object:
+def import_attribute(spec: str, kind: str = "environment") -> object:
+    """What `package.module:attribute` or `path/file.py:attribute` names; `kind` is what errors call it.
+
+    Raises:
+        UsageError: no such file, module or attribute.
+    """
     module_name, _, attribute = spec.rpartition(":")
     try:
         if module_name.endswith(".py"):
             path = Path(module_name)
             found = importlib.util.spec_from_file_location(path.stem, path)
             if found is None or found.loader is None or not path.exists():
-                raise UsageError(f"environment file {module_name!r} does not exist: give a path to a Python file")
+                raise UsageError(f"{kind} file {module_name!r} does not exist: give a path to a Python file")
             module = importlib.util.module_from_spec(found)
             found.loader.exec_module(module)
         else:
             module = importlib.import_module(module_name)
         return getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"environment {spec!r} cannot be imported ({error}): give 'module:attribute'") from error
+    except UsageError:
+        raise
+    except Exception as error:  # A file of someone else's may fail in any way while it is imported.
+        raise UsageError(f"{kind} {spec!r} cannot be imported ({error}): give 'module:attribute'") from error
+
+
+def _open_url(url: str) -> object:
+    scheme = url.partition("://")[0].lower()
+    openers = {point.name: point for point in entry_points(group=SCHEME_GROUP)}
+    if scheme not in openers:
+        raise unknown("URL scheme", scheme, list(openers))
+    return openers[scheme].load()(url)

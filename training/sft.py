@@ -99,7 +99,8 @@ def _rate(step: int, steps: int, config: SFTConfig) -> float:
 
 
 def _loss(model: PreTrainedModel, batch: Sequence[Example], bfloat16: bool) -> torch.Tensor:
-    width = max(len(example.token_ids) for example in batch)
+    # Few distinct shapes: kernels and buffers are kept per shape, and memory grows with every new one.
+    width = -(-max(len(example.token_ids) for example in batch) // 16) * 16
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     weights = torch.zeros(len(batch), width)
     for row, example in enumerate(batch):

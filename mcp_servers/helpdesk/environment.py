@@ -15,6 +15,7 @@ from mcp_servers.helpdesk.desk import Desk
 from mcp_servers.helpdesk.expert import gold_actions, told_facts
 from mcp_servers.helpdesk.scenario import Kind, Recipe, Scenario, sample_scenario
 from mcp_servers.helpdesk.tools import TOOLS
+from mcp_servers.helpdesk.truth import exercised
 from mcp_servers.helpdesk.user import Customer
 from mcp_servers.helpdesk.wording import first_message
 
@@ -109,6 +110,10 @@ class Helpdesk:
     async def start(self, task: TaskInstance) -> HelpdeskEpisode:
         """A fresh episode."""
         return HelpdeskEpisode(task)
+
+    def exercised(self, task: TaskInstance, messages: Sequence[Message]) -> Mapping[str, bool]:
+        """Ground truth of a trajectory (`trace_agents.environment.GroundTruth`)."""
+        return exercised(Scenario.model_validate(task.data), messages)
 
 
 def task_from_scenario(scenario: Scenario, task_id: str, environment: str, seed: int, split: str | None = None) -> TaskInstance:

@@ -15,7 +15,9 @@ _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=
 
 def prompt_names() -> list[str]:
     """Names that `render` knows."""
-    return sorted(entry.name.removesuffix(".jinja") for entry in files(__name__).iterdir() if entry.name.endswith(".jinja"))
+    return sorted(
+        entry.name.removesuffix(".jinja") for entry in files(__name__).iterdir() if entry.name.endswith(".jinja")
+    )
 
 
 def render(name: str, /, **values: Any) -> str:

@@ -1,0 +1,240 @@
+"""The live episodes of one environment: created by task, found by id, expired when idle."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mcp_servers.guard import GuardedEpisode
+from mcp_servers.wire import ControlError, EnvironmentInfo, EpisodeInfo, PageChoice, ProblemCode, TaskChoice, TaskPage
+from trace_agents.environment import Environment
+from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.types import TaskInstance
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+"""Ended episodes whose end is still told apart from an id that never existed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long episodes live, and how many."""
+
+    max_episodes: int = 256
+    """Live episodes at once."""
+    idle_timeout_s: float | None = 900.0
+    """Seconds without a call after which an episode expires; None where it lives as long as the server."""
+    spare_s: float = 60.0
+    """At the maximum, a new episode takes the place of the longest idle one, if that is idle at least this long."""
+
+    def __post_init__(self) -> None:
+        if self.max_episodes < 1:
+            raise UsageError(f"max_episodes {self.max_episodes!r} is too small: give 1 or more")
+        if self.idle_timeout_s is not None and self.idle_timeout_s <= 0:
+            raise UsageError(f"idle_timeout_s {self.idle_timeout_s!r} is not a time: give a positive number of seconds")
+
+
+@dataclass
+class LiveEpisode:
+    """An episode in the table."""
+
+    id: str
+    guarded: GuardedEpisode
+    used_at: float
+    """Clock reading of the last call."""
+
+
+class EpisodeTable:
+    """The episodes of `environment`, keyed by id and never by connection."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        mcp_path: str | None = None,
+    ) -> None:
+        """A table without episodes.
+
+        Args:
+            environment: what the episodes play.
+            limits: how long episodes live, and how many.
+            clock: seconds, for idle time-outs.
+            mcp_path: path of an episode's own MCP endpoint, with `{id}`; None where there is no HTTP.
+        """
+        self.environment = environment
+        self.limits = limits or Limits()
+        self._mcp_path = mcp_path
+        self._clock = clock
+        self._live: OrderedDict[str, LiveEpisode] = OrderedDict()  # Longest unused first.
+        self._gone: OrderedDict[str, str] = OrderedDict()  # Id → why it ended.
+        self._starting = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def describe(self) -> EnvironmentInfo:
+        """The environment's name and splits."""
+        return EnvironmentInfo(name=self.environment.name, splits=dict(self.environment.splits))
+
+    def page(self, page: PageChoice) -> TaskPage:
+        """A slice of a split."""
+        tasks = self._tasks(page.split)
+        listed = tuple(tasks[page.offset : page.offset + page.limit])
+        return TaskPage(split=page.split, total=len(tasks), offset=page.offset, tasks=listed)
+
+    def choose(self, choice: TaskChoice) -> TaskInstance:
+        """The task instance of `choice`."""
+        if choice.split is not None and choice.index is not None:
+            tasks = self._tasks(choice.split)
+            if choice.index >= len(tasks):
+                message = f"index {choice.index!r} is outside split {choice.split!r}: it has {len(tasks)} tasks, from 0"
+                raise ControlError(ProblemCode.UNKNOWN_TASK, message)
+            return tasks[choice.index]
+        try:
+            if choice.seed is not None:
+                return self.environment.generate(choice.seed)
+            return self.environment.task(choice.task_id or "")
+        except UsageError as error:
+            raise ControlError(ProblemCode.UNKNOWN_TASK, str(error)) from error
+
+    async def create(self, choice: TaskChoice) -> LiveEpisode:
+        """Start an episode.
+
+        Raises:
+            ControlError: no such task, or the table is full. InfrastructureError: the environment failed.
+        """
+        task = self.choose(choice)
+        await self._make_room()
+        self._starting += 1
+        try:
+            guarded = await self._start(task)
+        except UsageError as error:
+            raise ControlError(ProblemCode.INVALID, str(error)) from error
+        except InfrastructureError:
+            raise
+        except Exception as error:
+            raise InfrastructureError(
+                f"task {task.id!r} could not be started: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            self._starting -= 1
+        live = LiveEpisode(secrets.token_urlsafe(16), guarded, self._clock())
+        self._live[live.id] = live
+        return live
+
+    async def _start(self, task: TaskInstance) -> GuardedEpisode:
+        episode = await self.environment.start(task)
+        try:
+            return GuardedEpisode.of(episode)
+        except UsageError:
+            await episode.close()
+            raise
+
+    def get(self, episode_id: str) -> LiveEpisode:
+        """The live episode of this id; counts as use.
+
+        Raises:
+            ControlError: no episode had the id, or it was deleted or has expired.
+        """
+        live = self._live.get(episode_id)
+        if live is None:
+            why = self._gone.get(episode_id)
+            if why is None:
+                message = f"unknown episode {episode_id!r}: create one first"
+                raise ControlError(ProblemCode.UNKNOWN_EPISODE, message)
+            raise ControlError(ProblemCode.EPISODE_GONE, f"episode {episode_id!r} {why}: create a new one")
+        if self._expired(live):
+            raise ControlError(ProblemCode.EPISODE_GONE, f"episode {episode_id!r} {self._why_idle()}: create a new one")
+        self.touch(live)
+        return live
+
+    @contextmanager
+    def using(self, episode_id: str) -> Iterator[GuardedEpisode]:
+        """The live episode of this id, for a use that may last: idle time counts from its end.
+
+        Raises:
+            ControlError: as `get`.
+        """
+        live = self.get(episode_id)
+        try:
+            yield live.guarded
+        finally:
+            self.touch(live)
+
+    def touch(self, live: LiveEpisode) -> None:
+        """Count the episode as used now."""
+        live.used_at = self._clock()
+        if live.id in self._live:
+            self._live.move_to_end(live.id)
+
+    def info(self, live: LiveEpisode) -> EpisodeInfo:
+        """What a client of the control plane is told about the episode."""
+        return EpisodeInfo(
+            id=live.id,
+            task=live.guarded.task,
+            tools=tuple(live.guarded.tools),
+            policy=live.guarded.policy,
+            mcp_path=self._mcp_path.format(id=live.id) if self._mcp_path else None,
+            idle_timeout_s=self.limits.idle_timeout_s,
+        )
+
+    async def delete(self, episode_id: str) -> None:
+        """End an episode and free what it holds."""
+        await self._end(self.get(episode_id), "was deleted")
+
+    async def sweep(self) -> int:
+        """End every episode that has been idle too long; how many."""
+        expired = [live for live in self._live.values() if self._expired(live)]
+        for live in expired:
+            await self._end(live, self._why_idle())
+        return len(expired)
+
+    async def close(self) -> None:
+        """End every episode."""
+        for live in list(self._live.values()):
+            await self._end(live, "ended with the server")
+
+    async def _make_room(self) -> None:
+        await self.sweep()
+        if len(self._live) + self._starting < self.limits.max_episodes:
+            return None
+        now, spare = self._clock(), self.limits.spare_s
+        for live in list(self._live.values()):
+            if not live.guarded.busy and now - live.used_at >= spare:
+                return await self._end(live, f"made room for another after {spare:g} s without a call")
+        raise ControlError(
+            ProblemCode.FULL,
+            f"{self.limits.max_episodes} episodes are live, the most this server holds: delete one, wait until one has "
+            f"been idle for {spare:g} s, or serve with a larger maximum",
+        )
+
+    async def _end(self, live: LiveEpisode, why: str) -> None:
+        if self._live.pop(live.id, None) is None:
+            return
+        self._gone[live.id] = why
+        while len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+        try:
+            await live.guarded.close()
+        except Exception:
+            logger.exception("closing the episode of task %r failed", live.guarded.task.id)
+
+    def _expired(self, live: LiveEpisode) -> bool:
+        timeout = self.limits.idle_timeout_s
+        return timeout is not None and not live.guarded.busy and self._clock() - live.used_at >= timeout
+
+    def _why_idle(self) -> str:
+        return f"expired after {self.limits.idle_timeout_s:g} s without a call"
+
+    def _tasks(self, split: str) -> Sequence[TaskInstance]:
+        try:
+            return self.environment.tasks(split)
+        except UsageError as error:
+            raise ControlError(ProblemCode.UNKNOWN_SPLIT, str(error)) from error

@@ -1,0 +1,47 @@
+"""Which capabilities a conversation exercised, by the desk's own rules: the yardstick of the analysis, never its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trace_agents.types import Message
+
+from mcp_servers.helpdesk.scenario import Kind, Need, Request, Scenario
+
+
+def exercised(scenario: Scenario, messages: Sequence[Message]) -> dict[str, bool]:
+    """Need → exercised, for the five needs that turn on a decision and whose decision the conversation reached.
+
+    A need counts as exercised when it was at every one of its decisions.
+    """
+    calls = [(call.name, call.arguments) for m in messages for call in m.tool_calls if isinstance(call.arguments, dict)]
+    said = " ".join((m.content or "").lower() for m in messages if m.role == "assistant")
+    found: dict[str, bool] = {}
+    for need, happened in _decisions(scenario, calls, said):
+        found[need.value] = found.get(need.value, True) and happened
+    return found
+
+
+def _decisions(scenario: Scenario, calls: Sequence[tuple[str, dict[str, Any]]], said: str) -> Iterator[tuple[Need, bool]]:
+    if len(scenario.requests) > 1:
+        touched = {arguments.get("order_id") for _, arguments in calls}
+        yield Need.ALL_REQUESTS, all(request.order_id in touched for request in scenario.requests)
+    for request in scenario.requests:
+        own = [(name, arguments) for name, arguments in calls if arguments.get("order_id") == request.order_id]
+        yield from _decision(request, scenario.state["orders"][request.order_id], own, said)
+
+
+def _decision(
+    request: Request, order: dict[str, Any], calls: Sequence[tuple[str, dict[str, Any]]], said: str
+) -> Iterator[tuple[Need, bool]]:
+    names = [name for name, _ in calls]
+    if request.kind is Kind.CANCEL and order["status"] != "processing" and "get_order" in names:
+        yield Need.ELIGIBILITY, "cancel_order" not in names
+    elif request.kind is Kind.RETURN and order["paid_with"] != "store credit" and "return_item" in names:
+        refund_to = next(arguments.get("refund_to") for name, arguments in calls if name == "return_item")
+        yield Need.REFUND_METHOD, refund_to == order["paid_with"]
+    elif request.kind is Kind.ADDRESS and order["locked"] and "change_address" in names:
+        yield Need.UNLOCK, "unlock_order" in names
+    elif request.kind is Kind.TRACK and "track_shipment" in names:
+        yield Need.TELL_ARRIVAL, order["arrives"].lower() in said

@@ -1,0 +1,35 @@
+"""One episode a process, over standard input and output: `trace-agents serve ENV --stdio --task ID`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mcp.server.stdio import stdio_server
+
+from mcp_servers.control import control_server
+from mcp_servers.episodes import EpisodeTable, Limits
+from mcp_servers.wire import TaskChoice
+from trace_agents.environment import Environment
+
+
+def run_stdio(environment: Environment, choice: TaskChoice) -> None:
+    """Play the task of `choice` until the client closes standard input.
+
+    The agent's requests need no key: they mean the one episode. The host's vendor methods are those of
+    `mcp_servers.control`. While serving, stray prints go to standard error.
+
+    Raises:
+        UsageError: no such task. InfrastructureError: the environment could not start it.
+    """
+    asyncio.run(_serve(environment, choice))
+
+
+async def _serve(environment: Environment, choice: TaskChoice) -> None:
+    table = EpisodeTable(environment, Limits(idle_timeout_s=None))
+    try:
+        live = await table.create(choice)
+        server = control_server(table, default=live.id)
+        async with stdio_server() as (reader, writer):
+            await server.run(reader, writer, server.create_initialization_options())
+    finally:
+        await table.close()

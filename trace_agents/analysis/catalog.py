@@ -1,0 +1,240 @@
+"""What the data says about an environment's interface: tools, which of them write, identifiers, facts, intents."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trace_agents.analysis.statements import Fact
+from trace_agents.analysis.values import identifier_pattern, mentions, stem, words
+from trace_agents.analysis.views import View, leaf_name
+from trace_agents.types import ToolSpec
+
+_READ_VERBS = frozenset(
+    "get find search list read look lookup check query view fetch show describe track count verify calculate compute "
+    "think retrieve inspect browse compare estimate preview print head cat ls grep open".split()
+)
+_WRITE_VERBS = frozenset(
+    "add apply approve assign book buy cancel change charge close create delete deny discharge edit exchange insert "
+    "issue lock make modify move order pay place post prescribe put reassign refund register remove rename renew replace "
+    "reserve reset return revoke schedule send set submit swap transfer unlock update upgrade upload write".split()
+)
+_MAX_VALUES = 12
+"""Distinct values up to which a field is categorical."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Interface facts mined from trajectories."""
+
+    tools: tuple[str, ...]
+    """Every tool declared or called, most called first."""
+    writes: frozenset[str]
+    """Tools that change state."""
+    identifiers: Mapping[str, str]
+    """Argument name → pattern of the identifiers it takes."""
+    facts: tuple[Fact, ...]
+    """Claims about result fields with few values or with an order, most frequent first."""
+    intents: Mapping[str, tuple[str, ...]]
+    """Tool → terms of the user's words that ask for it."""
+
+
+def survey(views: Sequence[View]) -> Catalog:
+    """The catalog of a set of trajectories."""
+    specs = {tool.name: tool for view in views for tool in view.trajectory.tools}
+    called = Counter(call.tool for view in views for call in view.calls)
+    tools = tuple(sorted({*specs, *called}, key=lambda name: (-called[name], name)))
+    writes = frozenset(tool for tool in tools if is_write(tool, specs.get(tool), views))
+    return Catalog(
+        tools=tools,
+        writes=writes,
+        identifiers=_identifiers(views),
+        facts=tuple(_named_by_instructions(_facts(views, writes), views)),
+        intents=_intents(views, [tool for tool in tools if called[tool]]),
+    )
+
+
+def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
+    """Whether a tool changes state: by its annotations, else its name's verb, else what its results look like.
+
+    A tool of unknown verb counts as a read where most of what it returns was not in its arguments.
+    """
+    hints = (spec.annotations if spec else None) or {}
+    if "readOnlyHint" in hints:
+        return not hints["readOnlyHint"]
+    if hints.get("destructiveHint"):
+        return True
+    tokens = name.replace("-", "_").lower().split("_")
+    for token in tokens:
+        if token in _READ_VERBS or token in _WRITE_VERBS:
+            return token in _WRITE_VERBS
+    new, total = 0, 0
+    for view in views[:500]:
+        for call in view.by_tool.get(name, ()):
+            given = {leaf.value for leaf in call.arguments}
+            new += sum(leaf.value not in given for leaf in call.result)
+            total += len(call.result)
+    return new <= total / 2
+
+
+def raw_leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(argument name, text as written) of the string leaves of a call's arguments."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from raw_leaves(item, str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from raw_leaves(item, name)
+    elif isinstance(value, str):
+        yield name, value
+
+
+def _identifiers(views: Sequence[View]) -> dict[str, str]:
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for view in views:
+        worked = {call.at for call in view.calls if call.ok}
+        for at, message in enumerate(view.trajectory.messages):
+            for call in message.tool_calls if at in worked else ():
+                for name, text in raw_leaves(call.arguments):
+                    values[name][text] += 1
+    patterns = {name: identifier_pattern(set(found)) for name, found in values.items()}
+    return {name: pattern for name, pattern in patterns.items() if pattern is not None}
+
+
+def _facts(views: Sequence[View], writes: frozenset[str]) -> list[Fact]:
+    """Claims about what reads return: equalities where values are few, thresholds where they are numbers or dates.
+
+    Fields outside lists come first, categorical before ordered, frequent before rare. Fields inside lists are
+    only compared for equality (some element has the value).
+    """
+    seen: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for view in views:
+        once = {(call.tool, leaf.path, leaf.value) for call in view.calls for leaf in call.result}
+        for tool, path, value in once:
+            seen[tool, path][value] += 1
+    least = max(5, len(views) // 100)
+    ranked: list[tuple[bool, bool, int, str, list[Fact]]] = []
+    for (tool, path), values in seen.items():
+        total, inside = sum(values.values()), "[]" in path or "*" in path
+        if tool in writes or total < least or leaf_name(path).endswith("id"):
+            continue
+        ranked.append((inside, False, -total, path, _equalities(tool, path, values, least)))
+        if not inside:
+            ranked.append((inside, True, -total, path, _thresholds(tool, path, values)))
+    return [fact for *_, facts in sorted(ranked, key=lambda entry: entry[:4]) for fact in facts]
+
+
+def _named_by_instructions(facts: list[Fact], views: Sequence[View]) -> list[Fact]:
+    """Facts that the agent's written instructions speak of, by field or by value; all where nothing is written.
+
+    Rules that the agent has to keep are about what the instructions name; other fields are only there by chance.
+    """
+    instructions = {view.system_padded for view in views if view.system_padded.strip()}
+    if not instructions:
+        return facts
+    text = " ".join(sorted(instructions))
+    return [fact for fact in facts if _speaks_of(text, fact)]
+
+
+def _speaks_of(text: str, fact: Fact) -> bool:
+    if fact.value.replace("_", " ").replace(" ", "").isalpha() and len(fact.value) > 3 and fact.value not in ("true", "false"):
+        return mentions(text, fact.value)
+    named = [word for word in words(leaf_name(fact.field)) if len(word) > 2]
+    return bool(named) and all(f" {word}" in text for word in named)
+
+
+def _equalities(tool: str, path: str, values: Counter[str], least: int) -> list[Fact]:
+    """Each frequent value, and each excluded one where there are three or more to tell apart."""
+    if not 1 < len(values) <= _MAX_VALUES:
+        return []
+    common = [value for value, count in values.items() if count >= least and len(value) <= 40]
+    common.sort(key=lambda value: (-values[value], value))
+    ops: tuple[Literal["==", "!="], ...] = ("==", "!=") if len(common) > 2 and "[]" not in path else ("==",)
+    return [Fact(tool=tool, field=path, op=op, value=value) for op in ops for value in common]
+
+
+def _thresholds(tool: str, path: str, values: Counter[str]) -> list[Fact]:
+    ordered = _ordered(list(values)) if len(values) > 4 else None
+    if ordered is None:
+        return []
+    cuts = dict.fromkeys(ordered[int(share * (len(ordered) - 1))] for share in (0.2, 0.4, 0.6, 0.8))
+    ops: tuple[Literal[">=", "<="], ...] = (">=", "<=")
+    return [Fact(tool=tool, field=path, op=op, value=cut) for cut in cuts for op in ops]
+
+
+def _ordered(values: list[str]) -> list[str] | None:
+    """Values in order where all are numbers or all are ISO dates; None otherwise."""
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        dates = all(len(value) >= 10 and value[:4].isdigit() and value[4] == value[7] == "-" for value in values)
+        return sorted(values) if dates else None
+
+
+def task_terms(views: Sequence[View], least_tasks: int = 3) -> dict[str, frozenset[str]]:
+    """Term → tasks whose user says it, for terms that belong to the task and not to one trial's course.
+
+    A term counts where at least 60 % of the trials of the tasks that hold it hold it too, in `least_tasks` tasks
+    or more and in fewer than 90 % of them all.
+    """
+    trials = Counter(view.task for view in views)
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for view in views:
+        for term in view.user_terms:
+            said[term][view.task] += 1
+    found = {}
+    for term, tasks in said.items():
+        if len(tasks) < least_tasks or len(tasks) >= 0.9 * len(trials):
+            continue
+        if sum(tasks.values()) >= 0.6 * sum(trials[task] for task in tasks):
+            found[term] = frozenset(tasks)
+    return found
+
+
+def _intents(views: Sequence[View], tools: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Terms that ask for each tool: a greedy cover of the tasks that call it by terms that go with calling it.
+
+    A request may rightly be declined, so a term need not always lead to the call: twice the base rate is enough,
+    and for the words of the tool's own name any rise.
+    """
+    terms = task_terms(views, least_tasks=2)
+    trials = Counter(view.task for view in views)
+    intents = {}
+    for tool in tools:
+        calls = Counter(view.task for view in views if tool in view.by_tool)
+        wanted = {task for task, count in calls.items() if count >= 0.25 * trials[task]}
+        if 2 <= len(wanted) <= 0.7 * len(trials):
+            own = set(own_terms(tool, terms))
+            intents[tool] = _asking_terms(terms, wanted, len(wanted) / len(trials), own)
+    return {tool: found for tool, found in intents.items() if found}
+
+
+def own_terms(tool: str, terms: Iterable[str]) -> frozenset[str]:
+    """Those terms that hold the tool's verb, the first word of its name: `cancel my` for `cancel_order`."""
+    verb = stem(tool.lower().replace("-", "_").split("_")[0])
+    return frozenset(term for term in terms if verb in {stem(word) for word in term.split()})
+
+
+def _asking_terms(terms: Mapping[str, frozenset[str]], wanted: set[str], base: float, own: set[str]) -> tuple[str, ...]:
+    chosen: list[str] = []
+    left = set(wanted)
+    usable = []
+    for term, tasks in sorted(terms.items()):
+        share = len(tasks & wanted) / len(tasks)
+        if share >= (1.2 * base if term in own else max(2 * base, 0.5)):
+            usable.append((term, tasks))
+    while left and len(chosen) < 8:
+        term, tasks = max(usable, key=lambda item: _worth(item, left, wanted, own), default=("", frozenset()))
+        if len(tasks & left) < 2:
+            break
+        chosen.append(term)
+        left -= tasks
+    return tuple(chosen)
+
+
+def _worth(item: tuple[str, frozenset[str]], left: set[str], wanted: set[str], own: set[str]) -> tuple[float, bool, str]:
+    """How much a term adds: tasks newly covered, less half of those it wrongly takes in; plain words first."""
+    term, tasks = item
+    return (len(tasks & left) - 0.5 * len(tasks - wanted) + (0.5 if term in own else 0), " " not in term, term)

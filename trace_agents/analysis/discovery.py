@@ -1,0 +1,156 @@
+"""Discovery: from trajectories to the few statements that tell failures from successes beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trace_agents.analysis.catalog import Catalog, survey
+from trace_agents.analysis.cover import Chosen, CoverConfig, stepwise
+from trace_agents.analysis.matrix import NARROWABLE, Conditions, LabelMatrix, conditions, label_all, themes, united
+from trace_agents.analysis.mining import propose
+from trace_agents.analysis.significance import (
+    LACKING,
+    NA,
+    PRESENT,
+    Floats,
+    Outcomes,
+    count,
+    discoveries,
+    explained,
+    permutation_p,
+    permuted,
+    shown_within,
+)
+from trace_agents.analysis.statements import Refrain, Statement
+from trace_agents.analysis.views import View
+
+
+_FACT_GAIN = 1.35
+"""Nats that each fact of a guard must add (a likelihood ratio of 2.7: 5 %, one-sided)."""
+
+
+@dataclass(frozen=True)
+class DiscoveryConfig:
+    """How discovery guards against chance."""
+
+    false_discovery_rate: float = 0.05
+    permutations: int = 40
+    """Shuffles of the outcomes that show what chance explains."""
+    least_share: float = 0.05
+    """Least share of the failures that a candidate must be LACKING in."""
+    cover: CoverConfig = field(default_factory=CoverConfig)
+    most_trajectories: int = 2000
+    """Larger sets are discovered on a sample of whole tasks; labelling always reads all."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One capability: a statement beyond chance, or the union of several of one theme."""
+
+    statement: Statement
+    fresh_failures: int
+    """Failures that no entry before explains."""
+    merged: tuple[Statement, ...]
+    """Candidates that it makes redundant."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What discovery found."""
+
+    catalog: Catalog
+    entries: tuple[Entry, ...]
+    """In the order chosen: what explains most comes first."""
+    tested: int
+    """Hypotheses tested, conditions aside."""
+
+
+def outcomes_of(views: Sequence[View]) -> Outcomes:
+    """Success labels and task strata of the views."""
+    tasks = {task: index for index, task in enumerate(dict.fromkeys(view.task for view in views))}
+    return Outcomes(
+        np.array([not view.trajectory.success for view in views], dtype=bool),
+        np.array([tasks[view.task] for view in views], dtype=np.int64),
+    )
+
+
+def discover(views: Sequence[View], config: DiscoveryConfig) -> Discovery:
+    """Mine, test against chance, cover the failures, and unite what is one capability."""
+    outcomes = outcomes_of(views)
+    catalog = survey(views)
+    matrix = label_all(propose(views, catalog), views).distinct()
+    found = conditions(views, catalog)
+    good = _beyond_chance(matrix, found, outcomes, config)
+    good = good.take([row for row in range(len(good.statements)) if facts_matter(good, row, views, outcomes)])
+    chosen = stepwise(good, outcomes, config.cover)
+    groups = themes([good.statements[one.row] for one in chosen])
+    entries = tuple(_entry(good, [chosen[index] for index in group]) for group in groups)
+    return Discovery(catalog, entries, len(matrix.statements))
+
+
+def _entry(matrix: LabelMatrix, chosen: Sequence[Chosen]) -> Entry:
+    return Entry(
+        statement=united([matrix.statements[one.row] for one in chosen]),
+        fresh_failures=sum(one.fresh_failures for one in chosen),
+        merged=tuple(matrix.statements[row] for one in chosen for row in one.absorbed),
+    )
+
+
+def _beyond_chance(matrix: LabelMatrix, found: Conditions, outcomes: Outcomes, config: DiscoveryConfig) -> LabelMatrix:
+    """Statements, plain or under their best condition, that explain more than they do of shuffled outcomes.
+
+    The choice of the condition is repeated on every shuffle, so its freedom is accounted for.
+    """
+    rows = [row for row, statement in enumerate(matrix.statements) if isinstance(statement, NARROWABLE)]
+    narrow = matrix.take(rows)
+    least = config.least_share * float(outcomes.failed_T.sum())
+    search = _Search(matrix, narrow, found, found.suits(narrow.statements), least)
+    plain, under, best = search.gains(outcomes)
+    rng = np.random.default_rng(config.seed)
+    null = [search.gains(permuted(outcomes, rng))[:2] for _ in range(config.permutations)]
+    p = [permutation_p(real, np.array([one[kind] for one in null])) for kind, real in enumerate((plain, under))]
+    passed = discoveries(np.concatenate(p), config.false_discovery_rate)
+    worth = passed[len(plain) :] & (under > plain[rows] + 2.0)
+    kept = matrix.take(np.nonzero(passed[: len(plain)])[0].tolist())
+    return kept.joined(found.apply(narrow.take(np.nonzero(worth)[0].tolist()), best[worth].tolist()))
+
+
+def facts_matter(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes: Outcomes) -> bool:
+    """Whether a guard's facts tell bad calls of its tool from good ones: without that, the tool's use is the matter."""
+    guard = matrix.statements[row]
+    if not isinstance(guard, Refrain) or not guard.facts:
+        return True
+    called = label_all([guard.model_copy(update={"facts": ()})], views).labels_ST == LACKING
+    inside = called & (matrix.labels_ST[row] == LACKING)
+    split = np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8)
+    return bool(explained(count(split, outcomes), slack=1.0)[0] >= _FACT_GAIN * len(guard.facts)) or not (called & ~inside).any()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What discovery optimises: one gain per statement, and one under the condition that suits it best."""
+
+    matrix: LabelMatrix
+    narrow: LabelMatrix
+    found: Conditions
+    suits_SC: NDArray[np.bool_]
+    least: float
+
+    def gains(self, outcomes: Outcomes) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Gains of the plain statements, of the narrowed ones, and the index of the condition of each of these.
+
+        A gain counts only where trials of one task show it too, in data that has several trials a task.
+        """
+        counts = count(self.matrix.labels_ST, outcomes)
+        plain = np.where(counts.lacking_failed >= self.least, explained(counts), 0.0)
+        plain = np.where(shown_within(self.matrix.labels_ST, outcomes), plain, 0.0)
+        narrow, best = self.found.best_gains(self.narrow.labels_ST, self.suits_SC, outcomes, self.least)
+        if len(best):
+            labels = self.found.apply_labels(self.narrow.labels_ST, best)
+            narrow = np.where(shown_within(labels, outcomes), narrow, 0.0)
+        return plain, narrow, best

@@ -1,0 +1,143 @@
+"""The statistical analyst: no language model, only the contrast between failed and successful trajectories."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from trace_agents.analysis.analyst import Discovered, RunLabels
+from trace_agents.analysis.discovery import Discovery, DiscoveryConfig, discover, outcomes_of
+from trace_agents.analysis.matrix import label_all
+from trace_agents.analysis.significance import count, explained, within_tasks
+from trace_agents.analysis.statements import statement_from
+from trace_agents.analysis.views import View, read
+from trace_agents.analysis.wording import capability_of, word
+from trace_agents.errors import UsageError
+from trace_agents.types import Capability, Trajectory
+
+
+@dataclass(frozen=True)
+class StatisticalConfig:
+    """The statistical analyst's settings."""
+
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    share: float = 0.8
+    """Share of the tasks (of the trajectories, with fewer than ten tasks) that a run labels."""
+    least: int = 10
+    """Failed, and successful, trajectories needed."""
+    seed: int = 0
+
+
+class StatisticalAnalyst:
+    """Mines checkable statements, contrasts, and labels by evaluating them.
+
+    Evaluating a statement always gives the same label, so asking N times would give N equal runs. What is uncertain
+    here is the sample, not the judge: each run labels its own random subsample of the tasks, without replacement,
+    and the selection frequency says how often another sample of tasks would have selected the capability.
+    """
+
+    name = "statistical"
+
+    def __init__(self, config: StatisticalConfig | None = None) -> None:
+        self.config = config or StatisticalConfig()
+        self._views: dict[int, tuple[Trajectory, View]] = {}
+
+    async def discover(self, trajectories: Sequence[Trajectory]) -> Sequence[Discovered]:
+        """See `Analyst`; deterministic in the trajectories and the configuration's seed."""
+        return await asyncio.to_thread(self._discover, trajectories)
+
+    def draw(self, trajectories: Sequence[Trajectory], run: int) -> Sequence[Trajectory]:
+        """A subsample of whole tasks; of trajectories of each outcome where tasks are fewer than ten."""
+        rng = random.Random(f"{self.config.seed}-{run}")
+        tasks = sorted({trajectory.task_id for trajectory in trajectories})
+        if len(tasks) >= 10:
+            kept = set(rng.sample(tasks, round(self.config.share * len(tasks))))
+            return [trajectory for trajectory in trajectories if trajectory.task_id in kept]
+        chosen: set[int] = set()
+        for outcome in (True, False):
+            side = [index for index, trajectory in enumerate(trajectories) if bool(trajectory.success) is outcome]
+            chosen.update(rng.sample(side, round(self.config.share * len(side))))
+        return [trajectories[index] for index in sorted(chosen)]
+
+    async def label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
+        """Evaluate each capability's statement on each trajectory.
+
+        Raises:
+            UsageError: a capability without a statement.
+        """
+        return await asyncio.to_thread(self._label, trajectories, dictionary, run)
+
+    def _label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
+        views = [self._view(trajectory) for trajectory in trajectories]
+        labels, steps = {}, {}
+        for capability in dictionary:
+            if capability.statement is None:
+                raise UsageError(f"capability {capability.name!r} has no statement: label it with a language model")
+            statement = statement_from(capability.statement)
+            found = [statement.evaluate(view) for view in views]
+            labels[capability.name] = "".join(one.label.value[0] for one in found)
+            steps[capability.name] = tuple(one.at for one in found)
+        return RunLabels(run=run, trajectory_ids=tuple(one.id for one in trajectories), labels=labels, steps=steps)
+
+    def _discover(self, trajectories: Sequence[Trajectory]) -> list[Discovered]:
+        self._check(trajectories)
+        views = [self._view(trajectory) for trajectory in self._sample(trajectories)]
+        found = discover(views, self.config.discovery)
+        return _described(found, views)
+
+    def _sample(self, trajectories: Sequence[Trajectory]) -> Sequence[Trajectory]:
+        """At most `most_trajectories`, by whole tasks in random order."""
+        most = self.config.discovery.most_trajectories
+        if len(trajectories) <= most:
+            return trajectories
+        by_task: dict[str, list[Trajectory]] = {}
+        for trajectory in trajectories:
+            by_task.setdefault(trajectory.task_id, []).append(trajectory)
+        tasks = sorted(by_task)
+        random.Random(self.config.seed).shuffle(tasks)
+        kept: list[Trajectory] = []
+        for task in tasks:
+            if len(kept) + len(by_task[task]) > most and kept:
+                break
+            kept += by_task[task]
+        return kept
+
+    def _check(self, trajectories: Sequence[Trajectory]) -> None:
+        failed = sum(not trajectory.success for trajectory in trajectories)
+        for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
+            if number < self.config.least:
+                raise UsageError(
+                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give {self.config.least} "
+                    "or more of each outcome (more tasks, more trials, or another agent)"
+                )
+
+    def _view(self, trajectory: Trajectory) -> View:
+        """The reading of a trajectory, kept for the runs to come."""
+        held = self._views.get(id(trajectory))
+        if held is None or held[0] is not trajectory:
+            held = (trajectory, read(trajectory))
+            self._views[id(trajectory)] = held
+        return held[1]
+
+
+def _described(found: Discovery, views: Sequence[View]) -> list[Discovered]:
+    statements = [entry.statement for entry in found.entries]
+    outcomes, labels = outcomes_of(views), label_all(statements, views).labels_ST
+    gains, within = explained(count(labels, outcomes)), within_tasks(labels, outcomes)
+    taken: set[str] = set()
+    described = []
+    for row, entry in enumerate(found.entries):
+        capability = capability_of(entry.statement, taken)
+        titles = dict.fromkeys(word(statement).title for statement in entry.merged)
+        figures = {
+            "explained_nats": round(float(gains[row]), 3),
+            "within_task_z": round(float(within.z[row]), 3),
+            "within_tasks": float(within.tasks[row]),
+            "failures_explained_first": float(entry.fresh_failures),
+            "statements_tested": float(found.tested),
+        }
+        merged = tuple(title for title in titles if title != capability.title)[:8]
+        described.append(Discovered(capability=capability, figures=figures, merged=merged))
+    return described

@@ -1,0 +1,141 @@
+"""The final tables of a run, from `evaluation.json`: arms side by side, then per capability, then the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from trace_agents.arms import NONE
+from trace_agents.artifacts import Arm, EvaluationArtifact
+from trace_agents.report.words import duration
+from trace_agents.statistics import Difference, Estimate
+
+
+def evaluation_tables(evaluation: EvaluationArtifact) -> Iterator[RenderableType]:
+    """Everything that a run reports, in the order in which it is read."""
+    yield _overall(evaluation)
+    yield _by_capability(evaluation)
+    yield _facts(evaluation)
+    for note in evaluation.notes:
+        yield f"[dim]note: {escape(note)}"
+
+
+def _table(title: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+
+
+def _overall(evaluation: EvaluationArtifact) -> Table:
+    trials = f" × {evaluation.trials} trials" if evaluation.trials > 1 else ""
+    table = _table(
+        f"\n{evaluation.environment} · {evaluation.split} · {evaluation.tasks} tasks{trials} · seed {evaluation.seed}"
+    )
+    table.add_column("arm", no_wrap=True)
+    for heading in ("pass rate % (95 %)", "points against base (95 %)", "gained / lost", "p", "rollouts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for arm in evaluation.arms:
+        style = "bold" if arm.picked else None
+        rollouts = _count(arm.training_rollouts) if arm.training_rollouts else "–"
+        table.add_row(label(arm), *_comparison(arm), rollouts, style=style)
+    if any(arm.picked for arm in evaluation.arms):
+        table.caption = " * picked on validation; rollouts: sampled to train the arm; p: exact McNemar"
+        table.caption_justify = "left"
+    return table
+
+
+def label(arm: Arm) -> str:
+    """How tables call the arm."""
+    return escape(arm.title or arm.name) + (" *" if arm.picked else "")
+
+
+def _comparison(arm: Arm) -> tuple[str, str, str, str]:
+    versus = arm.versus_base
+    if versus is None:
+        return percent(arm.pass_rate), "", "", ""
+    return percent(arm.pass_rate), points(versus), f"{versus.gained} / {versus.lost}", p_value(versus.p_value)
+
+
+def percent(rate: Estimate) -> str:
+    """`47.0 (39.5-54.6)`; a dash where nothing was measured."""
+    if not rate.trials:
+        return "–"
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f}–{100 * rate.high:.1f})"
+
+
+def points(difference: Difference) -> str:
+    """`+14.1 (+8.0 to +20.3)` in percentage points."""
+    return f"{100 * difference.value:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits; a bound where it is tiny."""
+    return "< 1e-6" if p < 1e-6 else f"{p:.1e}" if p < 0.001 else f"{p:.3f}"
+
+
+def _by_capability(evaluation: EvaluationArtifact) -> Table:
+    """Capabilities down, arms across; the interval under each rate."""
+    table = _table("\npass rate % by capability that the task needs (95 %)")
+    table.add_column("capability", no_wrap=True)
+    table.add_column("tasks", justify="right", style="dim")
+    for arm in evaluation.arms:
+        table.add_column(label(arm), justify="right", style="bold" if arm.picked else None)
+    for key, name in capability_rows(evaluation):
+        rates = [arm.by_capability.get(key) for arm in evaluation.arms]
+        trials = max((rate.trials for rate in rates if rate is not None), default=0)
+        table.add_row(escape(name), str(trials), *(_stacked(rate) for rate in rates))
+    return table
+
+
+def capability_rows(evaluation: EvaluationArtifact) -> list[tuple[str, str]]:
+    """(key, what to call it) of every capability that an arm has a rate for, tasks that need nothing last."""
+    keys = sorted({key for arm in evaluation.arms for key in arm.by_capability} - {NONE})
+    rows = [(key, key) for key in keys]
+    if any(NONE in arm.by_capability for arm in evaluation.arms):
+        rows.append((NONE, "(none needed)"))
+    return rows
+
+
+def _stacked(rate: Estimate | None) -> str:
+    if rate is None or not rate.trials:
+        return "–"
+    return f"{100 * rate.value:.0f}\n[dim not bold]{100 * rate.low:.0f}–{100 * rate.high:.0f}[/]"
+
+
+def _facts(evaluation: EvaluationArtifact) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in facts(evaluation):
+        table.add_row(name, escape(value))
+    return table
+
+
+def facts(evaluation: EvaluationArtifact) -> Iterator[tuple[str, str]]:
+    """Analysis, routing and cost, a line each."""
+    score = evaluation.analysis
+    if score is not None:
+        yield (
+            "analysis",
+            f"precision {score.precision:.2f}, recall {score.recall:.2f} "
+            f"({len(score.kept)} kept, {len(score.planted)} planted)",
+        )
+    for routing in evaluation.routing:
+        yield f"router {routing.router}", f"right adapter {percent(routing.accuracy)} % of single-capability tasks"
+    cost = evaluation.resources
+    if cost.rollouts:
+        stages = ", ".join(f"{stage} {_count(count)}" for stage, count in cost.rollouts.items())
+        yield "rollouts", f"{_count(sum(cost.rollouts.values()))} ({stages})"
+    failures = cost.infrastructure_failures + sum(arm.infrastructure_failures for arm in evaluation.arms)
+    yield "infrastructure failures", _count(failures)
+    if cost.seconds:
+        stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in cost.seconds.items())
+        yield "wall-clock", f"{duration(cost.total_seconds)} ({stages})"
+    if cost.peak_memory:
+        yield "peak memory", f"{cost.peak_memory / 2**30:.2f} GiB"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"

@@ -1,0 +1,94 @@
+"""`trace-agents run` and `trace-agents demo`: the whole TRACE loop, resumable."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trace_agents.config import RunConfig
+from trace_agents.errors import UsageError
+from trace_agents.runstore import RunStore
+
+DEMO = Path("configs") / "helpdesk.toml"
+
+Out = Annotated[Path, typer.Option(help="Folder that holds runs.")]
+RunId = Annotated[
+    str | None, typer.Option(help="Name of the run's folder; default: name, seed and time.", show_default=False)
+]
+Seed = Annotated[int | None, typer.Option(help="Seed, in place of the configuration's.", show_default=False)]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run where it stopped.", show_default=False)
+]
+
+
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="TOML configuration, such as configs/helpdesk.toml.", show_default=False),
+    ] = None,
+    out: Out = Path("runs"),
+    run_id: RunId = None,
+    seed: Seed = None,
+    resume: Resume = None,
+) -> None:
+    """Run the loop: rollouts, analysis, synthesis, training, routing, evaluation, report."""
+    if resume is not None:
+        given = {"CONFIG": config, "--run-id": run_id, "--seed": seed}
+        clash = ", ".join(name for name, value in given.items() if value is not None)
+        if clash:
+            raise UsageError(f"--resume {str(resume)!r} keeps the run's own configuration: leave out {clash}")
+        store = RunStore.open(resume)
+    elif config is None:
+        raise UsageError("no configuration given: name a TOML file ('configs/helpdesk.toml'), or --resume RUN_DIR")
+    else:
+        settings = RunConfig.load(config).with_seed(seed)
+        store = RunStore.create(out / (run_id or _new_id(settings)), settings)
+    with store:
+        _execute(store)
+
+
+def demo(out: Out = Path("runs"), run_id: RunId = None, seed: Seed = None, resume: Resume = None) -> None:
+    """The whole loop on the embedded benchmark and agent: `run configs/helpdesk.toml`."""
+    run(None if resume is not None else demo_config(), out, run_id, seed, resume)
+
+
+def demo_config() -> Path:
+    """The demo's configuration: in the checkout, or where the wheel installed it.
+
+    Raises:
+        UsageError: it is in neither place.
+    """
+    places = (Path(__file__).parents[2] / DEMO, Path(sys.prefix) / "share" / "trace-agents" / DEMO)
+    for place in places:
+        if place.is_file():
+            return place
+    looked = " and ".join(repr(str(place)) for place in places)
+    raise UsageError(f"the demo's configuration is missing (looked at {looked}): reinstall, or use `run CONFIG`")
+
+
+def _new_id(config: RunConfig) -> str:
+    return f"{config.run.name}-s{config.run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _execute(store: RunStore) -> None:
+    from graphs.pipeline import run_pipeline
+    from trace_agents.artifacts import EvaluationArtifact
+    from trace_agents.cli._progress import console, watch
+    from trace_agents.cli._tables import evaluation_tables
+    from trace_agents.report import build_report
+
+    screen = console()
+    screen.print(f"run [bold]{store.root}[/]", highlight=False)
+    try:
+        with watch(screen) as progress:
+            run_pipeline(store.config, store, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"trace-agents: interrupted; resume with `trace-agents run --resume {store.root}`", err=True)
+        raise typer.Exit(130) from None
+    for table in evaluation_tables(store.read_json("evaluation.json", EvaluationArtifact)):
+        screen.print(table)
+    screen.print(f"report [bold]{build_report(store.root)}[/]", highlight=False)

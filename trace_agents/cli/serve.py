@@ -1,0 +1,121 @@
+"""`trace-agents serve`: an environment over MCP, by HTTP or standard input and output."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from typing import Annotated
+
+import typer
+
+from trace_agents.environment import Environment
+from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.registry import load_environment
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
+
+
+def serve(
+    env: Annotated[str, typer.Argument(help="Environment: a registered name, 'module:Class' or 'file.py:Class'.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    stdio: Annotated[bool, typer.Option("--stdio", help="Play one episode over standard input and output.")] = False,
+    task: Annotated[str | None, typer.Option(help="With --stdio: the task's id.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With --stdio: the seed to generate the task from.")] = None,
+    max_episodes: Annotated[int, typer.Option(help="Most live episodes at once.")] = 256,
+    idle_timeout: Annotated[float, typer.Option(help="Seconds without a call until an episode expires.")] = 900.0,
+    control_token: Annotated[
+        str | None, typer.Option(envvar=TOKEN_VARIABLE, help="Token that control requests must carry.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Further host name to answer to (repeatable); '*' answers to any.")
+    ] = None,
+) -> None:
+    """Serve an environment to agents over MCP.
+
+    Over HTTP each episode has an MCP endpoint of its own, /episodes/{id}/mcp, and a control plane beside it creates
+    episodes, plays the user, evaluates and deletes: see /openapi.json. With --stdio, one episode is played over
+    standard input and output.
+    """
+    if stdio:
+        _serve_stdio(load_environment(env), task, seed)
+        return
+    if task is not None or seed is not None:
+        option, value = ("--task", task) if task is not None else ("--seed", seed)
+        raise UsageError(f"{option} {value!r} is for --stdio: over HTTP, choose a task with POST /episodes")
+    _serve_http(load_environment(env), (host, port), (max_episodes, idle_timeout), control_token, allowed_host or [])
+
+
+def _serve_stdio(environment: Environment, task: str | None, seed: int | None) -> None:
+    if (task is None) == (seed is None):
+        raise UsageError("--stdio plays one episode: give its task with --task ID or --seed N, one of the two")
+    from mcp_servers.stdio import run_stdio
+    from mcp_servers.wire import TaskChoice
+
+    try:
+        run_stdio(environment, TaskChoice(task_id=task, seed=seed))
+    except InfrastructureError as error:
+        raise UsageError(f"environment {environment.name!r} cannot start the episode: {error}") from error
+
+
+def _serve_http(
+    environment: Environment,
+    address: tuple[str, int],
+    lifetime: tuple[int, float],
+    token: str | None,
+    allowed_hosts: list[str],
+) -> None:
+    from mcp_servers.episodes import Limits
+    from mcp_servers.gatekeeper import Gatekeeper
+    from mcp_servers.http import HttpConfig, serve_http
+
+    host, _ = address
+    config = HttpConfig(
+        limits=Limits(max_episodes=lifetime[0], idle_timeout_s=lifetime[1]),
+        gatekeeper=Gatekeeper.for_address(host, tuple(allowed_hosts), token),
+    )
+    listening = listen(*address)
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{listening.getsockname()[1]}"
+    if host not in LOOPBACK and token is None:
+        print(f"trace-agents: {host!r} is open to the network: protect it with --control-token", file=sys.stderr)
+    print(f"serving {environment.name} on {url} (control plane: {url}/openapi.json)", file=sys.stderr, flush=True)
+    serve_http(environment, listening, config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A TCP socket listening on `host`:`port`.
+
+    Raises:
+        UsageError: the port is in use, out of range or reserved, or `host` is no address of this machine.
+    """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port {port!r} is out of range: give 0 (any free port) to 65535")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        message = f"--host {host!r} is not an address ({error.strerror}): give for example '127.0.0.1'"
+        raise UsageError(message) from error
+    # asyncio turns Nagle's algorithm off only where the socket names TCP as its protocol, and every call would wait
+    # 40 ms for it otherwise.
+    listening = socket.socket(family, kind, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(256)
+    except OSError as error:
+        listening.close()
+        raise UsageError(_refused(host, port, error)) from error
+    return listening
+
+
+def _refused(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port!r} on {host!r} is in use: choose another with --port, or --port 0 for a free one"
+    if error.errno == errno.EACCES:
+        return f"port {port!r} on {host!r} is reserved: choose one from 1024 on with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host!r} is not an address of this machine: give for example '127.0.0.1'"
+    return f"cannot listen on {host!r}:{port!r} ({error.strerror}): choose another --host or --port"

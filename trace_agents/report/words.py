@@ -1,0 +1,66 @@
+"""Figures in words, for the page."""
+
+from __future__ import annotations
+
+import time
+
+from trace_agents.statistics import Difference, Estimate
+
+KINDS = {
+    "base": "frozen base agent",
+    "router": "one adapter a task, chosen by a router",
+    "composition": "several adapters at once",
+    "oracle": "one adapter a task, chosen with the planted truth",
+    "adapter": "one adapter on every task",
+    "baseline": "trained on the target's train tasks directly",
+}
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """`47.0 %`, with a narrow space."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def interval(rate: Estimate) -> str:
+    """`39.5 – 54.6`, in per cent."""
+    return f"{100 * rate.low:.1f} – {100 * rate.high:.1f}"
+
+
+def points(difference: Difference) -> str:
+    """`+14.1`, in percentage points."""
+    return f"{100 * difference.value:+.1f}"
+
+
+def points_interval(difference: Difference) -> str:
+    """`+8.0 to +20.3`."""
+    return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits; a bound where it is tiny."""
+    return "< 10⁻⁶" if p < 1e-6 else f"{p:.1e}" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """`3.4 s`, `2 min 05 s`, `1 h 02 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return (
+        f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    )
+
+
+def memory(size: int) -> str:
+    """Bytes in GiB."""
+    return f"{size / 2**30:.2f} GiB"
+
+
+def count(number: int) -> str:
+    """With thousands separated."""
+    return f"{number:,}"
+
+
+def date(seconds: float) -> str:
+    """UTC, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -1,0 +1,335 @@
+"""Continuous batching: admits waiting requests, composes each step's batch, hands out what it sampled.
+
+One step reads in some prompt tokens of new rows and feeds one token to every row whose prompt is in; both go through
+the layers together. Rows stand densely in a workspace, so that attention reads keys and values in place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trace_agents.endpoint import Completion
+from trace_agents.errors import InfrastructureError
+from training.engine.cache import Entry, PrefixCache, TokenTable, Workspace
+from training.engine.config import EngineConfig
+from training.engine.decoder import Batch, Decoder, Group, decode_group, prompt_group
+from training.engine.lora import LoraBatch, Stack
+from training.engine.requests import Request, Row
+from training.engine.sampling import draw, uniforms
+
+_WORTH_WAITING = 16
+"""A request waits a step rather than read in this many tokens that a neighbour is just reading in."""
+_KEPT_STACKS = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step's work."""
+
+    batch: Batch
+    lora: LoraBatch | None
+    reading: Sequence[tuple[Request, Row, int]]
+    """Rows that read in their prompt, up to the position stated."""
+    feeding: Sequence[tuple[Request, Row]]
+    """Rows fed one token, in the order of the batch's last tokens."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new row can begin with."""
+
+    length: int
+    """Positions known, in `entry` or in row `index`."""
+    index: int
+    """A running row that has them; -1 for none."""
+    entry: Entry | None
+    """A cached sequence that has them."""
+    coming: int
+    """Positions that a running row will have once it has read in its prompt."""
+
+
+class Scheduler:
+    """Runs requests on a decoder. Synchronous: each `step` is one forward pass."""
+
+    def __init__(self, decoder: Decoder, config: EngineConfig, max_context: int) -> None:
+        self.decoder, self.config, self.max_context = decoder, config, max_context
+        self.cache = PrefixCache(config.cache_bytes, config.cache_entries)
+        self.workspace = Workspace(decoder.new_kv(0, 64))
+        self.waiting: deque[Request] = deque()
+        self.places: list[tuple[Request, Row] | None] = []
+        """Who is in each row of the workspace; None only while rows come and go."""
+        self._prompts = TokenTable()
+        self._stacks: dict[frozenset[int], Stack] = {}
+
+    @property
+    def busy(self) -> bool:
+        """There is work to do."""
+        return bool(self.waiting or self.places)
+
+    def step(self) -> None:
+        """Admit what fits, run one forward pass, sample, and resolve the requests that are done."""
+        self._drop_cancelled()
+        self._admit()
+        if self.places:
+            plan = self._plan()
+            fed = slice(len(plan.batch.tokens) - len(plan.feeding), None)
+            hidden = self.decoder.hidden(plan.batch, self.workspace.kv, plan.lora, fed)
+            self._advance(plan, hidden)
+
+    def abandon(self, error: BaseException | None) -> None:
+        """Forget all requests, failing those still awaited with `error` (None: without a word)."""
+        requests = [*self.waiting, *(place[0] for place in self.places if place)]
+        self.waiting.clear()
+        self.places.clear()
+        self._prompts = TokenTable()
+        for request in requests:
+            if error is not None and not request.future.done():
+                request.future.set_exception(error)
+
+    # Admission
+
+    def _drop_cancelled(self) -> None:
+        for request in {place[0] for place in self.places if place and place[0].future.done()}:
+            self._vacate(request)
+
+    def _admit(self) -> None:
+        unread = sum(len(request.prompt) - 1 - row.length for request, row in self._occupied() if not request.tokens)
+        later: list[Request] = []
+        while self.waiting and unread < self.config.max_prompt_tokens:
+            request = self.waiting[0]
+            if len(request.rows) + sum(place is not None for place in self.places) > self.config.max_rows:
+                break
+            self.waiting.popleft()
+            if request.future.done():
+                continue
+            starts = [self._find(request, row) for row in request.rows]
+            if any(start.coming - start.length >= _WORTH_WAITING for start in starts):
+                later.append(request)
+                continue
+            for row, start in zip(request.rows, starts, strict=True):
+                self._place(request, row, start)
+                unread += len(request.prompt) - 1 - row.length
+        self.waiting.extendleft(reversed(later))
+        self._close_gaps()
+
+    def _occupied(self) -> list[tuple[Request, Row]]:
+        return [place for place in self.places if place is not None]
+
+    def _find(self, request: Request, row: Row) -> Start:
+        """The longest prefix of the prompt that is known."""
+        prefix = request.prompt[:-1]  # The last token is always fed, for its logits.
+        index, coming = self._prompts.longest_prefix(row.kind, prefix)
+        place = self.places[index] if index >= 0 else None
+        running = min(coming, place[1].length) if place else 0
+        entry, cached = self.cache.find(row.kind, prefix)
+        return Start(running, index, None, coming) if running > cached else Start(cached, -1, entry, coming)
+
+    def _place(self, request: Request, row: Row, start: Start) -> None:
+        """Give `row` a place, beginning with the prefix found."""
+        row.index = self.places.index(None) if None in self.places else len(self.places)
+        row.length = start.length
+        if row.index == len(self.places):
+            self.places.append(None)
+        self.workspace.reserve(row.index + 1, len(request.prompt))
+        if start.entry is not None:
+            self.workspace.write(row.index, start.entry.kv, start.length)
+            row.extends = start.entry if start.length == start.entry.length else None
+        elif start.length:
+            self.workspace.move(start.index, row.index, start.length)
+        self.places[row.index] = (request, row)
+        self._prompts.put(row.index, row.kind, request.prompt)
+
+    def _close_gaps(self) -> None:
+        """Fill emptied rows from the end, so that the rows in use stay dense."""
+        while None in self.places:
+            last = self.places.pop()
+            if last is None:
+                continue
+            request, row = last
+            gap = self.places.index(None)
+            self.workspace.move(row.index, gap, row.length)
+            self._prompts.clear(row.index)
+            self._prompts.put(gap, row.kind, request.prompt)
+            row.index = gap
+            self.places[gap] = last
+
+    def _vacate(self, request: Request) -> None:
+        for row in request.rows:
+            self.places[row.index] = None
+            self._prompts.clear(row.index)
+
+    # One step's batch
+
+    def _plan(self) -> Plan:
+        reading = self._reading()
+        until = {id(row): stop for _, row, stop in reading}
+        ready = {
+            id(request)
+            for request, _ in self._occupied()
+            if all(until.get(id(row), row.length) >= request.position for row in request.rows)
+        }
+        feeding = [place for place in self._occupied() if id(place[0]) in ready]
+        groups = self._prompt_groups(reading)
+        first = groups[-1].last if groups else 0
+        feeding, feeding_groups = self._feeding_groups(feeding, first)
+        tokens = [request.prompt[row.length : stop] for request, row, stop in reading]
+        rows = [np.full(stop - row.length, row.index) for _, row, stop in reading]
+        positions = [np.arange(row.length, stop) for _, row, stop in reading]
+        fed = np.array([(request.last, row.index, request.position) for request, row in feeding], np.int64).reshape(
+            -1, 3
+        )
+        self.workspace.reserve(0, int(fed[:, 2].max(initial=0)) + 1)
+        batch = Batch(
+            tokens=torch.from_numpy(np.concatenate([*tokens, fed[:, 0]])),
+            rows=torch.from_numpy(np.concatenate([*rows, fed[:, 1]])),
+            positions=torch.from_numpy(np.concatenate([*positions, fed[:, 2]])),
+            groups=[*groups, *feeding_groups],
+        )
+        counts = [stop - row.length for _, row, stop in reading] + [1] * len(feeding)
+        lora = self._lora([row for _, row, _ in reading] + [row for _, row in feeding], counts)
+        return Plan(batch, lora, reading, feeding)
+
+    def _reading(self) -> list[tuple[Request, Row, int]]:
+        """Rows that read in prompt tokens now, and up to which, fewest tokens first."""
+        budget, reading = self.config.max_prompt_tokens, []
+        for request, row in self._occupied():
+            stop = min(len(request.prompt) - 1, row.length + budget)
+            if not request.tokens and stop > row.length:
+                reading.append((request, row, stop))
+                budget -= stop - row.length
+        return sorted(reading, key=lambda item: item[2] - item[1].length)
+
+    def _prompt_groups(self, reading: Sequence[tuple[Request, Row, int]]) -> list[Group]:
+        """Rows that read in a prompt, grouped by like numbers of new tokens; `reading` is ordered by that number."""
+        classes: list[list[tuple[Row, int]]] = []
+        for _, row, stop in reading:
+            shortest = classes[-1][0][1] - classes[-1][0][0].length if classes else 0
+            if not classes or stop - row.length > 2 * shortest + 16:
+                classes.append([])
+            classes[-1].append((row, stop))
+        groups, first = [], 0
+        for members in classes:
+            spans = [(row.length, stop) for row, stop in members]
+            rows = torch.tensor([row.index for row, _ in members])
+            groups.append(prompt_group(first, rows, spans, self.decoder.queries, self.decoder.weights.dtype))
+            first = groups[-1].last
+        return groups
+
+    def _feeding_groups(
+        self, feeding: list[tuple[Request, Row]], first: int
+    ) -> tuple[list[tuple[Request, Row]], list[Group]]:
+        """`feeding` reordered, and its groups: one over all rows in place, or several where lengths differ widely."""
+        if not feeding:
+            return feeding, []
+        dtype = self.decoder.weights.dtype
+        lengths = [request.position for request, _ in feeding]
+        longest = max(lengths)
+        if len(feeding) * (longest + 1) <= 2 * sum(lengths) + 256 * len(feeding):
+            whole = len(feeding) == len(self.places)
+            rows = slice(0, len(feeding)) if whole else torch.tensor([row.index for _, row in feeding])
+            return feeding, [decode_group(first, rows, torch.tensor(lengths), dtype)]
+        long = [place for place in feeding if place[0].position > longest // 2]
+        short = [place for place in feeding if place[0].position <= longest // 2]
+        group = decode_group(
+            first,
+            torch.tensor([row.index for _, row in long]),
+            torch.tensor([request.position for request, _ in long]),
+            dtype,
+        )
+        rest, groups = self._feeding_groups(short, group.last)
+        return long + rest, [group, *groups]
+
+    def _lora(self, rows: Sequence[Row], counts: Sequence[int]) -> LoraBatch | None:
+        adapters = {adapter.uid: adapter for row in rows for adapter, _ in row.recipe.parts}
+        if not adapters:
+            return None
+        wanted = frozenset(adapters)
+        fitting = [have for have in self._stacks if wanted <= have and len(have) <= 2 * len(wanted)]
+        key = min(fitting, key=len, default=wanted)
+        stack = self._stacks.pop(key, None) or Stack([adapters[uid] for uid in sorted(wanted)], self.decoder.weights)
+        self._stacks[key] = stack  # Last in the dictionary is the most recently used.
+        if len(self._stacks) > _KEPT_STACKS:
+            self._stacks.pop(next(iter(self._stacks)))
+        recipes = {row.kind: row.recipe for row in rows}
+        number = {kind: index for index, kind in enumerate(recipes)}
+        which = torch.tensor([number[row.kind] for row in rows]).repeat_interleave(torch.tensor(counts))
+        return stack.batch(list(recipes.values()), which, self.decoder.weights.dtype)
+
+    # Outcome
+
+    def _advance(self, plan: Plan, hidden: Tensor) -> None:
+        for _, row, stop in plan.reading:
+            row.length = stop
+        for _, row in plan.feeding:
+            row.length += 1
+        if not plan.feeding:
+            return
+        requests, logits = self._mix(plan.feeding, hidden)
+        scoring = [index for index, request in enumerate(requests) if request.candidates is not None]
+        for index in scoring:
+            logprobs = torch.log_softmax(logits[index], -1)
+            self._finish(requests[index], logprobs[torch.tensor(requests[index].candidates)].tolist())
+        if scoring:
+            rest = [index for index, request in enumerate(requests) if request.candidates is None]
+            requests, logits = [requests[index] for index in rest], logits[torch.tensor(rest, dtype=torch.long)]
+        if requests:
+            self._sample(requests, logits)
+
+    def _mix(self, feeding: Sequence[tuple[Request, Row]], hidden: Tensor) -> tuple[list[Request], Tensor]:
+        """The requests fed, and the logits [B, V] that each one's next token is drawn from."""
+        logits = self.decoder.logits(hidden)
+        mixed: dict[int, list[Request]] = {}
+        for request, row in feeding:
+            if request.gate is not None and row is request.rows[0]:
+                mixed.setdefault(id(request.gate), []).append(request)
+        if not mixed:
+            return [request for request, _ in feeding], logits
+        at = {id(row): index for index, (_, row) in enumerate(feeding)}
+        requests = [request for request, _ in feeding if request.gate is None]
+        parts = [logits[torch.tensor([at[id(request.rows[0])] for request in requests], dtype=torch.long)]]
+        for members in mixed.values():
+            rows = torch.tensor([[at[id(row)] for row in request.rows] for request in members])
+            gate = members[0].gate
+            assert gate is not None
+            parts.append(gate(logits[rows[:, 0]], logits[rows[:, 1:].t()], hidden[rows[:, 0]].float()).float())
+            requests += members
+        return requests, torch.cat(parts)
+
+    def _sample(self, requests: Sequence[Request], logits: Tensor) -> None:
+        randoms = uniforms([request.seed for request in requests], [len(request.tokens) for request in requests])
+        heat = [request.sampling.temperature for request in requests]
+        tokens, logprobs = draw(logits, heat, [request.sampling.top_p for request in requests], randoms)
+        for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
+            request.tokens.append(token)
+            request.logprobs.append(logprob)
+            if token in request.sampling.stop_token_ids:
+                self._finish(request, self._completion(request, "stop"))
+            elif len(request.tokens) >= request.sampling.max_tokens:
+                self._finish(request, self._completion(request, "length"))
+            elif request.position + 1 >= self.max_context:
+                used = f"{len(request.prompt)} prompt and {len(request.tokens)} sampled tokens"
+                self._finish(request, InfrastructureError(f"context of {self.max_context} tokens is full after {used}"))
+
+    @staticmethod
+    def _completion(request: Request, reason: str) -> Completion:
+        return Completion(
+            token_ids=request.tokens, logprobs=request.logprobs, finish_reason=reason, model=request.model
+        )
+
+    def _finish(self, request: Request, result: Completion | list[float] | InfrastructureError) -> None:
+        """Resolve a request and keep its keys and values for the next turn."""
+        for row in request.rows:
+            self.cache.add(row.kind, request.known(row.length), self.workspace.read(row.index, row.length), row.extends)
+        self._vacate(request)
+        if request.future.done():
+            return
+        if isinstance(result, Exception):
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)
