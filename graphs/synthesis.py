@@ -23,7 +23,7 @@ from langgraph.types import Checkpointer, Send
 from synth_envs.certify import Bars, Candidate, GroupRewards, certify
 from synth_envs.contract import Family, load_family, targeted_tasks
 from synth_envs.generate import Attempt, Generator, Proposal, Refusal, Request
-from synth_envs.manifest import OWN_FAMILY, Manifest, SeedRanges, load_synthetic, write_environment
+from synth_envs.manifest import MANIFEST, OWN_FAMILY, Manifest, SeedRanges, load_synthetic, write_environment
 from trace_agents.artifacts import CertificateRow, Check
 from trace_agents.environment import Environment, SyntheticEnvironment
 from trace_agents.errors import UsageError
@@ -250,8 +250,9 @@ class _Nodes:
         return {"outcomes": [outcome.model_dump(mode="json")]}
 
     def reject(self, state: _One) -> dict[str, Any]:
-        """Note why nothing was certified."""
+        """Note why nothing was certified, and leave nothing that looks certified."""
         attempts = _attempts(state)
+        (self._workshop.folder / state["capability"]["name"] / MANIFEST).unlink(missing_ok=True)  # Of an earlier run.
         reason = state.get("refusal") or _failures(attempts[-1].certificate, len(attempts))
         outcome = Outcome(capability=state["capability"]["name"], attempts=tuple(attempts), reason=reason)
         return {"outcomes": [outcome.model_dump(mode="json")]}

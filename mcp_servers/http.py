@@ -68,7 +68,7 @@ def serve_http(environment: Environment, listening: socket.socket, config: HttpC
 
 
 class _Service:
-    """Routes control requests to the episode table, and each episode's MCP requests to its own server."""
+    """Routes control requests to the episode table, and each endpoint's MCP requests to its episode."""
 
     def __init__(self, environment: Environment, config: HttpConfig) -> None:
         self._config = config
@@ -149,7 +149,7 @@ class _Service:
         op = operations.get(request.method)
         if op is None:
             message = f"{request.method} is not served at {request.url.path!r}: use {' or '.join(operations)}"
-            raise ControlError(ProblemCode.BAD_METHOD, message)
+            return _problem(ControlError(ProblemCode.BAD_METHOD, message), {"Allow": ", ".join(operations)})
         if not op.public:
             self._config.gatekeeper.check_token(request.headers)
         given = await _given(request, op, self._config.max_body_bytes)

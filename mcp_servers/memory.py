@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from mcp.client import Client
+from mcp.server import Server
 
 from mcp_servers.control import control_server
 from mcp_servers.episodes import EpisodeTable
@@ -24,8 +26,7 @@ async def connect(episode: Episode) -> AsyncIterator[Client]:
     Raises:
         UsageError: a tool of the episode that MCP cannot carry.
     """
-    # A listing is asked for once per rollout: the client's response cache would only copy it.
-    async with Client(episode_server(episode), cache=None) as client:
+    async with _client(episode_server(episode)) as client:
         yield client
 
 
@@ -35,5 +36,24 @@ async def connect_table(table: EpisodeTable, default: str | None = None) -> Asyn
 
     Requests name their episode in `_meta`; `default` is the episode meant without one.
     """
-    async with Client(control_server(table, default), cache=None) as client:
+    async with _client(control_server(table, default)) as client:
         yield client
+
+
+@asynccontextmanager
+async def _client(server: Server[Any]) -> AsyncIterator[Client]:
+    try:
+        # A listing is asked for once per rollout: the client's response cache would only copy it.
+        async with Client(server, cache=None) as client:
+            yield client
+    except BaseExceptionGroup as group:
+        # The client's task groups wrap whatever its user raises, and users catch what they raised.
+        error = leaf(group)
+        raise error from error.__cause__
+
+
+def leaf(error: BaseException) -> BaseException:
+    """The first error inside nested groups; `error` itself where it is none."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

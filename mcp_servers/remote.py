@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 
+from mcp_servers.memory import leaf
 from mcp_servers.server import tool_result
 from mcp_servers.wire import (
     ControlError,
@@ -109,10 +110,8 @@ class RemoteEnvironment(Environment):
             info = EpisodeInfo.model_validate(answer)
             if info.task != task:
                 await self._link.ask(http, "DELETE", f"/episodes/{info.id}")
-                message = (
-                    f"task {task.id!r} is not the one that {self._link.url!r} has: take tasks from this environment"
-                )
-                raise UsageError(message)
+                message = f"task {task.id!r} differs from the one that {self._link.url!r} has"
+                raise UsageError(f"{message}: take tasks from the environment that plays them")
         except BaseException:
             await http.aclose()
             raise
@@ -210,7 +209,7 @@ class _AgentDoor:
         except Exception as error:
             # After connecting, a broken connection has told its callers already; before, they wait for this.
             if not connected.done():
-                connected.set_exception(_first(error))
+                connected.set_exception(leaf(error))
 
 
 class _Link:
@@ -221,9 +220,8 @@ class _Link:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout_s = timeout_s
         # Nothing is kept open between requests, so an environment needs no closing.
-        self._blocking = httpx2.Client(
-            verify=_tls(), timeout=timeout_s, limits=httpx2.Limits(max_keepalive_connections=0)
-        )
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._blocking = httpx2.Client(verify=_tls(), timeout=timeout_s, limits=limits)
         try:
             httpx2.URL(url)
         except (httpx2.InvalidURL, ValueError) as error:
@@ -244,7 +242,7 @@ class _Link:
     async def ask(self, http: httpx2.AsyncClient, method: str, path: str, given: BaseModel | None = None) -> Any:
         """The answer to a request; None where it is empty."""
         headers = self._headers | ({"Content-Type": "application/json"} if given is not None else {})
-        body = None if given is None else given.model_dump_json(exclude_none=True)
+        body = None if given is None else given.model_dump_json()
         try:
             response = await http.request(method, self.url + path, content=body, headers=headers)
         except httpx2.HTTPError as error:
@@ -273,10 +271,3 @@ class _Link:
 def _tls() -> ssl.SSLContext:
     """One TLS context for all clients: reading the certificate store takes longer than an episode."""
     return httpx2.create_ssl_context()
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error inside nested groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -75,6 +75,8 @@ async def certify(
     """
     bars, started = bars or Bars(), time.perf_counter()
     capability = candidate.capability or candidate.family.capability
+    if not bars.seeds:
+        raise UsageError(f"seeds {bars.seeds!r} to certify {capability.name!r} on are none: give a range of seeds")
     try:
         checks = await _gates(candidate, group_rewards, bars)
     except InfrastructureError:
@@ -93,8 +95,6 @@ async def certify(
 async def _gates(candidate: Candidate, group_rewards: GroupRewards | None, bars: Bars) -> list[Check]:
     environment = candidate.environment()
     tasks = [environment.generate(seed) for seed in bars.seeds]
-    if not tasks:
-        raise UsageError(f"seeds {bars.seeds!r} to certify {environment.name!r} on are none: give a range of seeds")
     checks = [*_variety(candidate, tasks, bars), await _transcripts(candidate, tasks)]
     checks += await _interface(environment, candidate.target, tasks[0])
     checks += await _necessity(candidate, tasks, bars)
@@ -200,7 +200,7 @@ def learnability(group_rewards: GroupRewards, best_shortcut: float, bars: Bars) 
     """
     groups = [list(group) for group in group_rewards if len(group) > 1]
     if not groups:
-        raise UsageError(f"{len(group_rewards)} groups hold no two rollouts: sample two or more rollouts a seed")
+        raise InfrastructureError(f"none of {len(group_rewards)} groups holds two rollouts that ended well")
     mean = fmean(reward for group in groups for reward in group)
     deviations = [pstdev(group) for group in groups]
     low, high = bars.learnable

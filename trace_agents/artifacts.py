@@ -76,14 +76,24 @@ class MetricRow(Artifact):
     """From 0."""
     reward_mean: float
     """Mean reward of the iteration's rollouts."""
+    reward_std: float = 0.0
+    """Standard deviation of the same."""
     success_rate: float
     """Share of the iteration's rollouts that succeeded."""
     validation_success: float | None = None
     """Success rate at temperature 0 on validation seeds; None in iterations that do not validate."""
+    validation_reward: float | None = None
+    """Mean reward of the same."""
     clip_fraction: float = 0.0
     """Share of sampled tokens whose ratio was clipped."""
     ratio_mean: float = 1.0
     """Mean per-token ratio against the sampler's log-probs."""
+    entropy: float | None = None
+    """Mean entropy of the policy at the sampled tokens, in nats; None where nothing was trained on."""
+    kl: float | None = None
+    """Mean estimated divergence from the base at the sampled tokens; None where it is not penalised."""
+    sampler_gap: float | None = None
+    """Mean absolute difference of the trainer's and the sampler's log-probs before the first step."""
     informative_groups: int = 0
     """Groups whose rewards varied; the others are discarded."""
     groups: int = 0
@@ -92,6 +102,10 @@ class MetricRow(Artifact):
     """Rollouts sampled, failures of infrastructure included."""
     infrastructure_failures: int = 0
     """Rollouts left out because infrastructure failed."""
+    truncated: int = 0
+    """Rollouts ended by a limit on turns or tokens."""
+    malformed_calls: int = 0
+    """Tool calls that could not be run."""
     loss: float | None = None
     grad_norm: float | None = None
     tokens: int = 0

@@ -68,17 +68,17 @@ class Thresholds(Record):
 
     delta: float = Field(0.20, ge=-1, le=1)
     """δ: the least contrastive gap."""
-    coverage: float = Field(0.10, ge=0, le=1)
+    rho: float = Field(0.10, ge=0, le=1)
     """ρ: the least share of failed trajectories."""
     runs: int = Field(10, ge=1)
     """N: independent labelling runs."""
-    passes: int = Field(8, ge=1)
+    keep_in: int = Field(8, ge=1)
     """K: runs of the N that must pass both thresholds."""
 
     @model_validator(mode="after")
     def _k_of_n(self) -> Thresholds:
-        if self.passes > self.runs:
-            raise ValueError(f"passes {self.passes!r} is more than runs {self.runs!r}: ask for at most {self.runs}")
+        if self.keep_in > self.runs:
+            raise ValueError(f"keep_in {self.keep_in!r} is more than runs {self.runs!r}: ask for at most {self.runs}")
         return self
 
     @classmethod
@@ -90,13 +90,13 @@ class Thresholds(Record):
         """
         if runs < 1:
             raise UsageError(f"runs {runs!r} is too few: give 1 or more")
-        return cls(runs=runs, passes=ceil(0.8 * runs))
+        return cls(runs=runs, keep_in=ceil(0.8 * runs))
 
     def passed(self, one: Contrast) -> bool:
         """One run's verdict; what is not estimable does not pass."""
         if one.delta is None or one.coverage is None:
             return False
-        return one.delta >= self.delta - 1e-12 and one.coverage >= self.coverage - 1e-12
+        return one.delta >= self.delta - 1e-12 and one.coverage >= self.rho - 1e-12
 
 
 class Spread(Record):
@@ -166,7 +166,7 @@ def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> 
     coverage = spread([run.coverage for run in runs])
     return Selection(
         name=name,
-        kept=passes >= thresholds.passes,
+        kept=passes >= thresholds.keep_in,
         reason=_reason(passes, delta, coverage, thresholds),
         passes=passes,
         runs=len(runs),
@@ -179,14 +179,14 @@ def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> 
 
 
 def _reason(passes: int, delta: Spread, coverage: Spread, thresholds: Thresholds) -> str:
-    ran = f"passed in {passes} of {thresholds.runs} runs, {thresholds.passes} needed"
-    if passes >= thresholds.passes:
+    ran = f"passed in {passes} of {thresholds.runs} runs, {thresholds.keep_in} needed"
+    if passes >= thresholds.keep_in:
         return ran
     if delta.mean is None:
         return f"{ran}; Δ is not estimable: no applicable success or no applicable failure"
     causes = []
     if delta.mean < thresholds.delta:
         causes.append(f"mean Δ {delta.mean:.2f} is below {thresholds.delta:.2f}")
-    if coverage.mean is not None and coverage.mean < thresholds.coverage:
-        causes.append(f"mean coverage {coverage.mean:.2f} is below {thresholds.coverage:.2f}")
+    if coverage.mean is not None and coverage.mean < thresholds.rho:
+        causes.append(f"mean coverage {coverage.mean:.2f} is below {thresholds.rho:.2f}")
     return f"{ran}; {' and '.join(causes) or 'its figures vary too much between runs'}"

@@ -1,4 +1,4 @@
-"""Routing a task to one adapter or the base (§3.5): the route, and the paper's router by label logits.
+"""Routing a task to one adapter or the base (§3.5): the route, and the paper's zero-shot router.
 
 Axes: R rotations of the label order, N candidates, the base among them.
 """
@@ -60,12 +60,12 @@ class Route(Record):
     capability: str | None = None
     """Capability whose adapter it is; None for the base and for compositions."""
     router: str
-    """Who chose: `label-logits`, `probe`, `oracle` or `fixed`."""
+    """Who chose: `zero-shot`, `probe`, `oracle` or `fixed`."""
     scores: dict[str, float] = Field(default_factory=dict)
-    """Candidate -> log-probability, `base` among them; averaged over rotations by the label router. Empty where
+    """Candidate -> log-probability, `base` among them; averaged over rotations by the zero-shot router. Empty where
     nothing was weighed."""
     evidence: LabelEvidence | None = None
-    """What the label router saw; None for other routers."""
+    """What the zero-shot router saw; None for other routers."""
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -80,6 +80,9 @@ class Router(Protocol):
 
     async def route(self, prompt: str) -> Route:
         """The route of a task whose first user message is `prompt` (o_1)."""
+
+    async def route_all(self, prompts: Sequence[str]) -> list[Route]:
+        """The routes of many tasks, in their order, in less time than one after another."""
 
 
 class PromptFormat(Protocol):
@@ -109,8 +112,8 @@ class Candidate(Record):
         return cls(name=capability.name, title=title, description=capability.description, example=example_text(example))
 
 
-class LabelRouterConfig(Record):
-    """How the label router asks."""
+class ZeroShotConfig(Record):
+    """How the zero-shot router asks."""
 
     base_model: str
     """Endpoint's name of the frozen base: it answers, and serves tasks that need no adapter."""
@@ -118,13 +121,13 @@ class LabelRouterConfig(Record):
     """Room for the routing prompt; what does not fit is shown in less `Detail`."""
     detail: Detail = Detail.EXAMPLES
     rotations: int | None = Field(default=None, ge=1)
-    """R: cyclic label orders asked, spread evenly; None asks all N, so that every candidate takes every place once."""
+    """R: most cyclic label orders asked, spread evenly; None asks all N, so that every candidate takes every place."""
     labels: tuple[str, ...] = LABELS
     base_title: str = "None of these"
     base_description: str = "The task needs no special capability."
 
 
-class LabelRouter:
+class ZeroShotRouter:
     """The paper's training-free router: the label with the highest next-token logit of the base model (§3.5).
 
     The order of the labels sways small models, so the question is asked in rotated orders and each candidate's
@@ -132,11 +135,11 @@ class LabelRouter:
     """
 
     def __init__(
-        self, endpoint: ModelEndpoint, chat: PromptFormat, candidates: Sequence[Candidate], config: LabelRouterConfig
+        self, endpoint: ModelEndpoint, chat: PromptFormat, candidates: Sequence[Candidate], config: ZeroShotConfig
     ) -> None:
         """
         Raises:
-            UsageError: no candidates, repeated or reserved names, more rotations than candidates, too few labels, or
+            UsageError: no candidates, repeated or reserved names, too few labels, or
                 a label that is not exactly one token after the prompt.
         """
         base = Candidate(name=BASE, title=config.base_title, description=config.base_description)
@@ -172,12 +175,21 @@ class LabelRouter:
         route = Route(
             model=self._config.base_model if chosen == BASE else chosen,
             capability=None if chosen == BASE else chosen,
-            router="label-logits",
+            router="zero-shot",
             scores=dict(zip(names, scores.tolist(), strict=True)),
             evidence=evidence,
         )
-        logger.info("routed to %s by label logits: %s", route.model, _percentages(route))
+        logger.info("routed to %s by the zero-shot router: %s", route.model, _percentages(route))
         return route
+
+    async def route_all(self, prompts: Sequence[str]) -> list[Route]:
+        """The routes of many tasks; see `route`.
+
+        The list of candidates comes before the task, so that once the first task is routed an endpoint that keeps
+        prefixes reads only each further task's own words.
+        """
+        first = [await self.route(prompt) for prompt in prompts[:1]]
+        return first + list(await asyncio.gather(*(self.route(prompt) for prompt in prompts[1:])))
 
     def _fit(self, prompt: str, positions: np.ndarray) -> tuple[Detail, list[list[int]]]:
         """The most detail whose every rotation fits, so that all candidates are shown alike."""
@@ -224,6 +236,10 @@ class FixedRouter:
         """The same route whatever the task."""
         return self._route
 
+    async def route_all(self, prompts: Sequence[str]) -> list[Route]:
+        """The same route for each."""
+        return [self._route] * len(prompts)
+
 
 def oracle_route(needed: Sequence[str], adapters: Mapping[str, str], base_model: str) -> Route:
     """The route by the task author's own word, for measuring only: the first needed capability with an adapter.
@@ -240,7 +256,8 @@ def oracle_route(needed: Sequence[str], adapters: Mapping[str, str], base_model:
 
 def rotations(count: int, limit: int | None = None) -> np.ndarray:
     """[R, N] place of each of `count` candidates in each cyclic order; at most `limit` orders, evenly spread."""
-    shifts = np.arange(count) if limit is None else (np.arange(limit) * count) // limit
+    rounds = count if limit is None else min(limit, count)
+    shifts = (np.arange(rounds) * count) // rounds
     return (np.arange(count)[None, :] + shifts[:, None]) % count
 
 
@@ -298,17 +315,15 @@ def _percentages(route: Route) -> str:
     return ", ".join(f"{name} {share:.1%}" for name, share in route.probabilities.items())
 
 
-def _check_candidates(candidates: Sequence[Candidate], config: LabelRouterConfig) -> None:
+def _check_candidates(candidates: Sequence[Candidate], config: ZeroShotConfig) -> None:
     names = [candidate.name for candidate in candidates]
     if not names:
-        raise UsageError("the label router got no candidates: train at least one adapter")
+        raise UsageError("the zero-shot router got no candidates: train at least one adapter")
     if BASE in names or len(set(names)) < len(names):
         raise UsageError(
             f"candidates {names!r} repeat a name or use {BASE!r}, which stands for no adapter: rename them"
         )
     count = len(names) + 1
-    if config.rotations is not None and config.rotations > count:
-        raise UsageError(f"rotations {config.rotations!r} exceeds the {count} candidates: use at most {count}")
     if len(set(config.labels)) < len(config.labels) or len(config.labels) < count:
         raise UsageError(
             f"labels {list(config.labels)!r} do not name {count} candidates apart: give {count} or more, all different"

@@ -146,7 +146,7 @@ class RunStore:
     def append_jsonl(self, name: str, rows: Iterable[BaseModel | Mapping[str, Any]]) -> None:
         """Append rows to the file `name`: all of them or, where the disk is full, none."""
         self._require_lock()
-        self._mend(name)
+        self.mend(name)
         files.append_lines(self.path(name), [_line(row) for row in rows])
 
     def read_jsonl(self, name: str, model: type[ModelT]) -> Iterator[ModelT]:
@@ -164,11 +164,12 @@ class RunStore:
         self._require_lock()
         path = self.path(name)
         if path.exists():
-            self._mend(name)
+            self.mend(name)
             kept = [json.dumps(row) for _, row in files.read_lines(path) if keep(row)]
             files.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
-    def _mend(self, name: str) -> None:
+    def mend(self, name: str) -> None:
+        """Cut off or complete the last line of `name` where a kill tore it; once per store, before appending."""
         if name not in self._mended:
             self._mended.add(name)
             if dropped := files.mend_tail(self.path(name)):

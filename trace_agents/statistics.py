@@ -76,7 +76,10 @@ def estimate(successes: int, trials: int, confidence: float = CONFIDENCE) -> Est
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact McNemar p-value: a fair coin deciding `gained + lost` discordant pairs."""
     discordant = gained + lost
-    tail = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
+    tail, term = 0, 1
+    for k in range(min(gained, lost) + 1):
+        tail += term
+        term = term * (discordant - k) // (k + 1)
     # Whole numbers until one true division: 2**discordant overflows a float beyond about 1,000 pairs.
     return min(1.0, 2 * tail / 2**discordant)
 

@@ -1,7 +1,7 @@
 """The light trained router: a linear probe on the frozen base's hidden states of the task prompt.
 
 It is trained on the synthetic environments' prompts only (label: the environment's capability) and stands
-behind the same interface as the paper's router by label logits (`trace_agents.routing.Router`).
+behind the same interface as the paper's zero-shot router (`trace_agents.routing.Router`).
 
 Axes: N prompts, K labels, S layer states (embedding first), P poolings, d hidden width, F features.
 """

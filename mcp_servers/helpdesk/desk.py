@@ -74,7 +74,7 @@ def _find_customer(state: State, email: str) -> dict[str, Any]:
 
 def _get_order(state: State, order_id: str) -> dict[str, Any]:
     order = _order(state, order_id)
-    items = [{"item_id": item["item_id"], "name": item["name"]} for item in order["items"]]
+    items = [{"name": item["name"], "item_id": item["item_id"]} for item in order["items"]]
     return {"order_id": order_id, "status": order["status"], "items": items, "paid_with": order["paid_with"]}
 
 

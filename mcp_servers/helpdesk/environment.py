@@ -15,7 +15,7 @@ from mcp_servers.helpdesk.desk import Desk
 from mcp_servers.helpdesk.expert import gold_actions, told_facts
 from mcp_servers.helpdesk.scenario import Kind, Recipe, Scenario, sample_scenario
 from mcp_servers.helpdesk.tools import TOOLS
-from mcp_servers.helpdesk.truth import exercised
+from mcp_servers.helpdesk.truth import exercised, tells
 from mcp_servers.helpdesk.user import Customer
 from mcp_servers.helpdesk.wording import first_message
 
@@ -70,7 +70,7 @@ def judge(scenario: Scenario, state: Mapping[str, Any], messages: Sequence[Messa
     said = " ".join((m.content or "").lower() for m in messages if m.role == "assistant")
     facts = told_facts(scenario)
     database = float(gold.state == state)
-    told = sum(fact in said for fact in facts) / len(facts) if facts else 1.0
+    told = sum(tells(said, fact) for fact in facts) / len(facts) if facts else 1.0
     success = database == 1.0 and told == 1.0
     return Evaluation(reward=float(success), success=success, breakdown={"database": database, "facts": told})
 

@@ -167,7 +167,8 @@ def _add_order(rng: random.Random, state: State, **overrides: Any) -> str:
     while order_id in state["orders"]:
         order_id = f"W{rng.randint(1000, 9999)}"
     count = rng.choices((1, 2, 3), weights=(3, 4, 3))[0]
-    numbers, names = rng.sample(range(10, 100), count), rng.sample([f"{c} {t}" for c in COLOURS for t in THINGS], count)
+    numbers = rng.sample(range(10, 100), count)
+    names = [f"{rng.choice(COLOURS)} {thing}" for thing in rng.sample(THINGS, count)]
     items = [
         {"item_id": f"I{number}", "name": name, "size": rng.choice(SIZES), "price": f"{rng.randint(5, 99)}.{rng.choice(('00', '50', '99'))}"}
         for number, name in zip(numbers, names, strict=True)
@@ -179,7 +180,7 @@ def _add_order(rng: random.Random, state: State, **overrides: Any) -> str:
         "address": _address(rng),
         "locked": False,
         "carrier": rng.choice(CARRIERS),
-        "arrives": f"{rng.choice(MONTHS)} {rng.randint(1, 28)}",
+        "arrives": f"{rng.randint(1, 28)} {rng.choice(MONTHS)}",
     }
     state["orders"][order_id] = order | overrides
     return order_id

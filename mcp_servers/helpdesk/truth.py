@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mcp_servers.helpdesk.scenario import Kind, Need, Request, Scenario
 from trace_agents.types import Message
 
-from mcp_servers.helpdesk.scenario import Kind, Need, Request, Scenario
+
+def tells(said: str, fact: str) -> bool:
+    """Whether the lower-case text `said` holds the fact; `january 15` does not tell `january 1`."""
+    return re.search(rf"(?<!\w){re.escape(fact.lower())}(?!\d)", said) is not None
 
 
 def exercised(scenario: Scenario, messages: Sequence[Message]) -> dict[str, bool]:
@@ -44,4 +49,4 @@ def _decision(
     elif request.kind is Kind.ADDRESS and order["locked"] and "change_address" in names:
         yield Need.UNLOCK, "unlock_order" in names
     elif request.kind is Kind.TRACK and "track_shipment" in names:
-        yield Need.TELL_ARRIVAL, order["arrives"].lower() in said
+        yield Need.TELL_ARRIVAL, tells(said, order["arrives"])

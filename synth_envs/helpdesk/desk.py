@@ -12,7 +12,6 @@ is there and nothing but the capability reaches the top (Definition 2, property 
 from __future__ import annotations
 
 import random
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mcp_servers.helpdesk.environment import Helpdesk, HelpdeskEpisode, task_fro
 from mcp_servers.helpdesk.expert import gold_actions
 from mcp_servers.helpdesk.scenario import Kind, Need, Recipe, Request, Scenario, sample_scenario
 from mcp_servers.helpdesk.tools import TOOLS
+from mcp_servers.helpdesk.truth import tells
 from synth_envs.contract import Action
 from trace_agents.errors import UsageError, unknown
 from trace_agents.types import Capability, Evaluation, Message, Record, TaskInstance, ToolResult
@@ -95,8 +95,8 @@ class Played:
         return self.calls[at].arguments.get(name)
 
     def tells(self, text: str) -> bool:
-        """The agent said `text`, as whole words."""
-        return re.search(rf"(?<!\w){re.escape(text.lower())}(?!\w)", self.said) is not None
+        """The agent said `text`."""
+        return tells(self.said, text)
 
     @cached_property
     def strays(self) -> int:

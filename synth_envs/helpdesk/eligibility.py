@@ -34,7 +34,7 @@ class Eligibility(DeskFamily):
         )
 
     def grade(self, played: Played) -> Evaluation:
-        """Shipped: looked up and cancelled 0.1, refused without the reason 0.15, refused with it 1.
+        """Shipped: looked up 0.1, whether then cancelled or refused without the reason; refused with it 1.
 
         May be cancelled: looked up 0.1, cancelled unseen 0.3, looked up and cancelled 1.
         """
@@ -48,5 +48,5 @@ class Eligibility(DeskFamily):
             progress = 1.0 if cancelled else len(looked[:1]) / 3
         else:
             exercised = checked and not cancelled and played.tells(status)
-            progress = (len(looked[:1]) / 3 if cancelled else len(looked[:1]) / 2) * checked
+            progress = checked / 3
         return graded(exercised, progress, slipped=False, strays=played.strays)

@@ -82,6 +82,13 @@ async def test_the_agents_door_has_no_control_plane_behind_it() -> None:
                 await client.session.send_request(request, ControlResult)
 
 
+async def test_what_a_host_raises_while_connected_arrives_as_it_was_raised() -> None:
+    with pytest.raises(InfrastructureError, match="the engine is gone") as raised:
+        async with connect(episode()):
+            raise InfrastructureError("the engine is gone") from OSError("broken pipe")
+    assert isinstance(raised.value.__cause__, OSError)
+
+
 async def test_structured_content_accompanies_a_declared_output_schema() -> None:
     played = episode()
     async with connect(played) as client:

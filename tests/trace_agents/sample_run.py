@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from trace_agents.analysis.results import Candidate, CapabilitiesArtifact, Evidence, LabelRow
 from trace_agents.arms import routing_score, summarise
 from trace_agents.artifacts import (
     AnalysisScore,
@@ -21,7 +22,9 @@ from trace_agents.artifacts import (
     TaskOutcome,
 )
 from trace_agents.config import RunConfig
+from trace_agents.contrast import Contrast, Selection, Thresholds, contrast, select
 from trace_agents.runstore import RunStore
+from trace_agents.types import Capability, Label
 
 CAPABILITIES = (
     "verify-identity",
@@ -127,21 +130,22 @@ def trace(number: int, rng: random.Random, length: int = 1) -> dict[str, Any]:
         for i, message in enumerate(messages)
     ]
     failed = number % 50 == 49
+    error = {"type": "InfrastructureError", "message": "the server went away"}
+    data = {"id": f"train-{number // 8:03d}", "prompt": "Hi", "environment": "helpdesk", "split": "train"}
     return {
         "version": 1,
         "id": f"trace-{number:04d}",
-        "task": {
-            "type": "T",
-            "data": {"id": f"train-{number // 8:03d}", "capabilities": list(rng.sample(CAPABILITIES, 2))},
-        },
-        "agent": {"name": "agent", "config": {}},
-        "calls": [{"node": 2, "model": "base"}],
+        "task": {"type": "EnvironmentTask", "data": data},
+        "agent": {"name": "agent", "config": {"model": "helpdesk-1m"}},
+        "calls": [{"node": 2, "model": "helpdesk-1m"}],
         "nodes": nodes,
-        "rewards": {} if failed else {"reward": {"score": float(success), "weight": 1.0}},
-        "info": {"environment": "helpdesk", "success": None if failed else success},
+        "rewards": {} if failed else {"evaluation": {"score": float(success), "weight": 1.0}},
+        "metrics": {} if failed else {"success": float(success)},
+        "info": {"trial": number % 8, "tool_errors": ["c1"], "malformed_calls": 0},
         "ok": not failed,
-        "errors": [{"type": "InfrastructureError", "message": "the server went away"}] if failed else [],
-        "stop_condition": None if failed else "user",
+        "is_completed": True,
+        "errors": [error] if failed else [],
+        "stop_condition": "error" if failed else "user",
     }
 
 
@@ -153,7 +157,7 @@ def write_sample_run(root: Path, seed: int = 0, trajectories: int = 120) -> Path
             store.append_jsonl("trajectories.jsonl", [trace(i, rng, 1 + i % 3) for i in range(trajectories)])
             facts["rollouts"] = trajectories
         with store.stage("analysis", reads=["trajectories.jsonl"]):
-            store.write_text("capabilities.json", json.dumps(capabilities_file(rng), indent=1))
+            store.write_json("capabilities.json", capabilities_file(rng))
             store.append_jsonl("labels.jsonl", labels(trajectories, rng))
         with store.stage("training"):
             store.append_jsonl("certificates.jsonl", [certificate(name, rng) for name in CAPABILITIES[:4]])
@@ -164,44 +168,58 @@ def write_sample_run(root: Path, seed: int = 0, trajectories: int = 120) -> Path
     return root
 
 
-def capabilities_file(rng: random.Random) -> dict[str, Any]:
-    """What the analysis writes."""
-    entries = []
-    for i, name in enumerate((*CAPABILITIES, *CONTROLS)):
-        kept = i < 4
-        mean = rng.uniform(0.3, 0.8) if kept else rng.uniform(0.0, 0.15)
-        span = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "deviation": 0.02, "estimated": 10}
-        entries.append(
-            {
-                "name": name,
-                "title": name.replace("-", " ").capitalize(),
-                "description": "Reads the order before refunding it, and refunds it only in the policy's window.",
-                "kept": kept,
-                "reason": f"passed in {10 if kept else 1} of 10 runs, 8 needed; mean Δ {mean:.2f} is below 0.20",
-                "passes": 10 if kept else 1,
-                "runs": 10,
-                "delta": span,
-                "coverage": {**span, "mean": mean / 2, "low": mean / 2 - 0.03, "high": mean / 2 + 0.03},
-                "er_failed": {"mean": mean + 0.1},
-                "er_succeeded": {"mean": 0.1},
-                "evidence": [f"trace-{rng.randrange(100):04d}" for _ in range(8)],
-            }
+def capabilities_file(rng: random.Random) -> CapabilitiesArtifact:
+    """What the analysis writes: the first four capabilities are lacking on failures, the others hardly ever."""
+    every = (*CAPABILITIES, *CONTROLS)
+    succeeded = [rng.random() < 0.4 for _ in range(118)]
+    runs = [{name: one_contrast(i < 4, succeeded, rng) for i, name in enumerate(every)} for _ in range(10)]
+    return CapabilitiesArtifact(
+        analyst="statistical",
+        thresholds=Thresholds(),
+        trajectories=len(succeeded),
+        tasks=15,
+        failed=succeeded.count(False),
+        excluded=2,
+        capabilities=tuple(candidate(one, runs[0][one.name], rng) for one in select(runs, Thresholds())),
+    )
+
+
+def one_contrast(lacking: bool, succeeded: list[bool], rng: random.Random) -> Contrast:
+    """The contrast of a capability that failures lack, or of one that hardly anything lacks."""
+    rates = {True: 0.1, False: 0.6 if lacking else 0.15}
+    found = [Label.LACKING if rng.random() < rates[good] else Label.PRESENT for good in succeeded]
+    return contrast(found, succeeded)
+
+
+def candidate(selection: Selection, overall: Contrast, rng: random.Random) -> Candidate:
+    """A capability with everything known about it."""
+    name = selection.name
+    capability = Capability(
+        name=name,
+        title=name.replace("-", " ").capitalize(),
+        description="Reads the order before refunding it, and refunds it only in the policy's window.",
+    )
+    evidence = tuple(
+        Evidence(
+            trajectory_id=f"trace-{number:04d}",
+            task_id=f"train-{number // 8:03d}",
+            trial=number % 8,
+            step=1,
+            excerpt='get_order({"order_id": "#W00001"})',
+            contrast_id=f"trace-{number + 1:04d}" if number % 2 else None,
         )
-    return {"version": 1, "capabilities": entries}
+        for number in rng.sample(range(100), 8)
+    )
+    merged = ("Reads before it writes",) if selection.kept else ()
+    return Candidate(
+        capability=capability, selection=selection, overall=overall, evidence=evidence, figures={}, merged=merged
+    )
 
 
-def labels(trajectories: int, rng: random.Random) -> list[dict[str, Any]]:
+def labels(trajectories: int, rng: random.Random) -> list[LabelRow]:
     """Three labelling runs over the kept capabilities."""
     return [
-        {
-            "version": 1,
-            "run": run,
-            "trajectory_id": f"trace-{i:04d}",
-            "capability": name,
-            "label": rng.choice(("NA", "PRESENT", "LACKING")),
-            "step": 2,
-            "reason": "get_order was called before anything was refunded",
-        }
+        LabelRow(run=run, trajectory_id=f"trace-{i:04d}", capability=name, label=rng.choice(list(Label)), step=1)
         for run in range(3)
         for i in range(trajectories)
         for name in CAPABILITIES[:4]

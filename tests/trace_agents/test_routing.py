@@ -1,4 +1,4 @@
-"""The label router against an endpoint whose preferences are known."""
+"""The zero-shot router against an endpoint whose preferences are known."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trace_agents.routing import (
     Candidate,
     Detail,
     FixedRouter,
-    LabelRouter,
-    LabelRouterConfig,
     Route,
     Router,
+    ZeroShotConfig,
+    ZeroShotRouter,
     label_token_ids,
     oracle_route,
     position_bias,
@@ -75,18 +75,18 @@ CANDIDATES = [
     Candidate(name=name.lower(), title=name, description=f"{name} things.", example=f"user: {name} it")
     for name in ("Unlock", "Refund", "Track")
 ]
-CONFIG = LabelRouterConfig(base_model="tiny", max_prompt_tokens=10_000)
+CONFIG = ZeroShotConfig(base_model="tiny", max_prompt_tokens=10_000)
 
 
-def router_over(endpoint: OpinionatedEndpoint, **changes: object) -> LabelRouter:
-    return LabelRouter(endpoint, CharacterFormat(), CANDIDATES, CONFIG.model_copy(update=changes))
+def router_over(endpoint: OpinionatedEndpoint, **changes: object) -> ZeroShotRouter:
+    return ZeroShotRouter(endpoint, CharacterFormat(), CANDIDATES, CONFIG.model_copy(update=changes))
 
 
 async def test_the_most_likely_label_names_the_adapter_whatever_the_places_add() -> None:
     for places in ((), (9.0, 0.0, 0.0, 0.0), (0.0, 0.0, 5.0, -5.0)):
         endpoint = OpinionatedEndpoint(CONTENT, places)
         route = await router_over(endpoint).route("Please help.")
-        assert (route.model, route.capability, route.router) == ("refund", "refund", "label-logits")
+        assert (route.model, route.capability, route.router) == ("refund", "refund", "zero-shot")
         assert route.evidence is not None
         expected = np.array(places or [0.0] * 4) - np.mean(places or [0.0])
         assert np.allclose(route.evidence.position_bias, expected)
@@ -99,6 +99,15 @@ async def test_one_order_alone_follows_the_place_which_is_why_orders_are_rotated
     assert route.model == "unlock"
     assert route.evidence is not None
     assert route.evidence.position_bias == (0.0, 0.0, 0.0, 0.0)
+
+
+async def test_many_tasks_are_routed_like_one_by_one_and_share_the_prompt_up_to_the_task() -> None:
+    endpoint = OpinionatedEndpoint(CONTENT)
+    router = router_over(endpoint)
+    tasks = ["Please help.", "Hello.", "My order!"]
+    assert await router.route_all(tasks) == [await router.route(task) for task in tasks]
+    assert len({prompt.split("Task:")[0] for prompt in endpoint.prompts}) == 4
+    assert await router.route_all([]) == []
 
 
 async def test_the_base_serves_where_its_label_wins() -> None:
@@ -164,7 +173,6 @@ def test_a_label_that_is_not_one_token_where_the_answer_begins_is_refused() -> N
         ([CANDIDATES[0], CANDIDATES[0]], {}, "repeat a name"),
         ([Candidate(name=BASE, title="x", description="")], {}, "'base'"),
         (CANDIDATES, {"labels": ("A", "B")}, "do not name 4 candidates"),
-        (CANDIDATES, {"rotations": 5}, "rotations 5"),
     ],
 )
 def test_bad_candidates_and_labels_are_refused_by_name(
@@ -172,7 +180,7 @@ def test_bad_candidates_and_labels_are_refused_by_name(
 ) -> None:
     config = CONFIG.model_copy(update=changes)
     with pytest.raises(UsageError, match=message):
-        LabelRouter(OpinionatedEndpoint(CONTENT), CharacterFormat(), candidates, config)
+        ZeroShotRouter(OpinionatedEndpoint(CONTENT), CharacterFormat(), candidates, config)
 
 
 @given(
@@ -190,9 +198,9 @@ def test_full_rotation_separates_what_is_said_from_where_it_stands(content: list
 
 @given(count=st.integers(1, 12), data=st.data())
 def test_rotations_are_different_cyclic_orders(count: int, data: st.DataObject) -> None:
-    limit = data.draw(st.integers(1, count))
+    limit = data.draw(st.integers(1, 15))
     positions = rotations(count, limit)
-    assert len({tuple(row) for row in positions.tolist()}) == limit
+    assert len({tuple(row) for row in positions.tolist()}) == len(positions) == min(limit, count)
     for row in positions.tolist():
         assert sorted(row) == list(range(count))
         assert all((after - before) % count == 1 % count for before, after in pairwise(row))
@@ -224,6 +232,7 @@ async def test_a_fixed_router_is_a_router_and_its_route_survives_json() -> None:
     router = FixedRouter("sum")
     assert isinstance(router, Router)
     route = await router.route("anything")
+    assert await router.route_all(["anything", "else"]) == [route, route]
     assert Route.model_validate_json(route.model_dump_json()) == route
     assert route.probabilities == {}
 
@@ -242,8 +251,8 @@ def test_the_routing_prompt_reads_as_intended() -> None:
         {"label": "B", "title": "None", "description": "", "example": ""},
     ]
     assert render("routing", task="Do it.", entries=entries, labels=["A", "B"]) == (
-        "An agent is about to work on the task below. Choose the capability that the task needs most.\n\n"
-        "Task:\nDo it.\n\nCapabilities:\n"
-        "A: Unlock. Unlock first.\nExample of A:\nuser: Go.\n\nB: None\n\n"
+        "An agent is about to work on a task. Choose the capability that the task needs most.\n\n"
+        "Capabilities:\nA: Unlock. Unlock first.\nExample of A:\nuser: Go.\n\nB: None\n\n"
+        "Task:\nDo it.\n\n"
         "Answer with one label: A, B."
     )

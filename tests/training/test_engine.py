@@ -25,6 +25,7 @@ from transformers import (
 from trace_agents.endpoint import Completion, ModelEndpoint, Sampling
 from trace_agents.errors import InfrastructureError, UsageError
 from training.engine import Engine
+from training.engine.sampling import draw, uniforms
 
 # PEFT 0.21 asks transformers 5.23 by a name that it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -195,25 +196,32 @@ async def test_without_a_seed_requests_differ_and_the_engines_seed_repeats_them(
     assert await run(2) != first
 
 
-async def test_samples_follow_the_tempered_distribution_cut_to_the_nucleus(base: Path) -> None:
-    engine = Engine.from_pretrained(base)
-    prompt = prompts_of([12])[0]
-    sampling = Sampling(max_tokens=1, temperature=0.7, top_p=0.8)
-    draws = 4000
-    done = await asyncio.gather(
-        *(engine.generate(prompt, "tiny", sampling.model_copy(update={"seed": seed})) for seed in range(draws))
-    )
-    with torch.no_grad():
-        logits = Qwen3ForCausalLM.from_pretrained(base)(input_ids=torch.tensor([prompt])).logits[0, -1]
-    probabilities, order = torch.softmax(logits / 0.7, -1).sort(descending=True)
-    kept = int((probabilities.cumsum(0) < 0.8).sum()) + 1
-    expected = dict(zip(order[:kept].tolist(), (probabilities[:kept] / probabilities[:kept].sum()).tolist(), strict=True))
-    counts = Counter(completion.token_ids[0] for completion in done)
-    assert set(counts) <= set(expected)
-    for token, share in expected.items():
-        assert counts[token] / draws == pytest.approx(share, abs=5 * (share * (1 - share) / draws) ** 0.5 + 1e-9)
-    raw = torch.log_softmax(logits, -1)
-    assert all(completion.logprobs[0] == pytest.approx(float(raw[completion.token_ids[0]]), abs=1e-4) for completion in done)
+def test_draws_follow_each_rows_tempered_distribution_cut_to_its_nucleus() -> None:
+    torch.manual_seed(0)
+    logits, count = torch.randn(12) * 2, 20_000
+    for temperature, top_p in ((1.0, 1.0), (0.7, 1.0), (0.7, 0.8), (1.5, 0.5)):
+        randoms = uniforms(range(count), [3] * count)
+        ids, logprobs = draw(logits.expand(count, -1), [temperature] * count, [top_p] * count, randoms)
+        probabilities, order = torch.softmax(logits / temperature, -1).sort(descending=True)
+        kept = min(12, int((probabilities.cumsum(0) < top_p - 1e-6).sum()) + 1)
+        shares = (probabilities[:kept] / probabilities[:kept].sum()).tolist()
+        counts = Counter(ids)
+        assert set(counts) == set(order[:kept].tolist())
+        for token, share in zip(order[:kept].tolist(), shares, strict=True):
+            assert counts[token] / count == pytest.approx(share, abs=5 * (share * (1 - share) / count) ** 0.5 + 1e-9)
+        raw = torch.log_softmax(logits, -1)[ids].tolist()
+        assert logprobs == pytest.approx(raw, abs=1e-5)
+
+
+def test_a_batch_may_mix_greedy_and_sampled_rows() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(6, 50)
+    randoms = uniforms([9] * 6, range(6))
+    mixed, _ = draw(logits, [0.0, 1.0] * 3, [1.0] * 6, randoms)
+    sampled, _ = draw(logits, [1.0] * 6, [1.0] * 6, randoms)
+    assert mixed[0::2] == logits.argmax(-1)[0::2].tolist()
+    assert mixed[1::2] == sampled[1::2]
+    assert len(set(sampled)) > 1
 
 
 async def test_turns_that_reuse_keys_and_values_equal_turns_read_in_anew(base: Path, adapters: dict[str, Path]) -> None:

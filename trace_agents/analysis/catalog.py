@@ -139,7 +139,11 @@ def _named_by_instructions(facts: list[Fact], views: Sequence[View]) -> list[Fac
 
 
 def _speaks_of(text: str, fact: Fact) -> bool:
-    if fact.value.replace("_", " ").replace(" ", "").isalpha() and len(fact.value) > 3 and fact.value not in ("true", "false"):
+    if (
+        fact.value.replace("_", " ").replace(" ", "").isalpha()
+        and len(fact.value) > 3
+        and fact.value not in ("true", "false")
+    ):
         return mentions(text, fact.value)
     named = [word for word in words(leaf_name(fact.field)) if len(word) > 2]
     return bool(named) and all(f" {word}" in text for word in named)
@@ -234,7 +238,9 @@ def _asking_terms(terms: Mapping[str, frozenset[str]], wanted: set[str], base: f
     return tuple(chosen)
 
 
-def _worth(item: tuple[str, frozenset[str]], left: set[str], wanted: set[str], own: set[str]) -> tuple[float, bool, str]:
+def _worth(
+    item: tuple[str, frozenset[str]], left: set[str], wanted: set[str], own: set[str]
+) -> tuple[float, bool, str]:
     """How much a term adds: tasks newly covered, less half of those it wrongly takes in; plain words first."""
     term, tasks = item
     return (len(tasks & left) - 0.5 * len(tasks - wanted) + (0.5 if term in own else 0), " " not in term, term)

@@ -45,7 +45,16 @@ def complexity(statement: Statement) -> float:
     if isinstance(statement, AnyOf):
         return 1.0 + 2.0 * len(statement.parts)
     extras = len(statement.when) * 2 + max(len(getattr(statement, "facts", ())) - 1, 0) * 2
-    plain = {"obtain": 0.0, "recover": 0.0, "source": 0.0, "refrain": 0.5, "report": 0.5, "cover": 0.5, "match": 0.5, "fulfil": 1.0}
+    plain = {
+        "obtain": 0.0,
+        "recover": 0.0,
+        "source": 0.0,
+        "refrain": 0.5,
+        "report": 0.5,
+        "cover": 0.5,
+        "match": 0.5,
+        "fulfil": 1.0,
+    }
     return extras + plain.get(statement.kind, 2.0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
 
 
@@ -62,7 +71,9 @@ def is_cause(statement: Statement) -> bool:
     return statement.kind in _CAUSES
 
 
-_CAUSES = frozenset(("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded"))
+_CAUSES = frozenset(
+    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
+)
 
 
 def stepwise(matrix: LabelMatrix, outcomes: Outcomes, config: CoverConfig) -> list[Chosen]:
@@ -103,11 +114,13 @@ def _sharpest(
     lacking = (matrix.labels_ST == LACKING) & outcomes.failed_T
     both = (lacking & lacking[row]).sum(axis=1)
     either = (lacking | lacking[row]).sum(axis=1)
-    alike = usable_S & (both >= 0.9 * either)
+    alike = usable_S & (both >= 0.8 * either)
     return int(np.where(alike, totals.delta - 0.04 * costs, -np.inf).argmax())
 
 
-def _gains(matrix: LabelMatrix, outcomes: Outcomes, left: NDArray[np.bool_], totals: Counts, config: CoverConfig) -> Floats:
+def _gains(
+    matrix: LabelMatrix, outcomes: Outcomes, left: NDArray[np.bool_], totals: Counts, config: CoverConfig
+) -> Floats:
     """Evidence beyond complexity among the trajectories left; 0 where a statement does not qualify there."""
     rest, labels = outcomes.subset(left), matrix.labels_ST[:, left]
     counts = count(labels, rest)
@@ -117,7 +130,12 @@ def _gains(matrix: LabelMatrix, outcomes: Outcomes, left: NDArray[np.bool_], tot
 
 
 def _redundant(
-    matrix: LabelMatrix, outcomes: Outcomes, left: NDArray[np.bool_], open_S: NDArray[np.bool_], totals: Counts, config: CoverConfig
+    matrix: LabelMatrix,
+    outcomes: Outcomes,
+    left: NDArray[np.bool_],
+    open_S: NDArray[np.bool_],
+    totals: Counts,
+    config: CoverConfig,
 ) -> list[int]:
     gains = _gains(matrix, outcomes, left, totals, config)
     return [int(row) for row in np.nonzero(open_S & (gains <= 0))[0]]

@@ -128,7 +128,10 @@ def facts_matter(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes:
     called = label_all([guard.model_copy(update={"facts": ()})], views).labels_ST == LACKING
     inside = called & (matrix.labels_ST[row] == LACKING)
     split = np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8)
-    return bool(explained(count(split, outcomes), slack=1.0)[0] >= _FACT_GAIN * len(guard.facts)) or not (called & ~inside).any()
+    return (
+        bool(explained(count(split, outcomes), slack=1.0)[0] >= _FACT_GAIN * len(guard.facts))
+        or not (called & ~inside).any()
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-_DOUBLED = {"cancel": "cancelling", "travel": "travelling", "label": "labelling", "refer": "referring", "submit": "submitting"}
+_DOUBLED = {
+    "cancel": "cancelling",
+    "travel": "travelling",
+    "label": "labelling",
+    "refer": "referring",
+    "submit": "submitting",
+}
 _ACRONYMS = frozenset(("id", "url", "api", "sms", "dob", "sql", "ip"))
 _VOWELS = "aeiou"
 
@@ -36,7 +42,13 @@ def gerund(verb: str) -> str:
         return verb[:-2] + "ying"
     if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
         return verb[:-1] + "ing"
-    short = len(verb) <= 4 and len(verb) >= 3 and verb[-1] not in "wxyaeiou" and verb[-2] in _VOWELS and verb[-3] not in _VOWELS
+    short = (
+        len(verb) <= 4
+        and len(verb) >= 3
+        and verb[-1] not in "wxyaeiou"
+        and verb[-2] in _VOWELS
+        and verb[-3] not in _VOWELS
+    )
     return verb + verb[-1] + "ing" if short else verb + "ing"
 
 
@@ -71,7 +83,7 @@ def listed(items: list[str], last: str = "and") -> str:
 
 def slug(title: str, most: int = 60) -> str:
     """Lower case with hyphens, articles left out, at most `most` characters, cut at a word."""
-    parts = [word for word in re.findall(r"[a-z0-9]+", title.lower()) if word not in ("the", "a", "an")]
+    parts = [word for word in re.findall(r"[a-z0-9]+", title.lower()) if word not in ("the", "a", "an", "that")]
     out = ""
     for part in parts:
         if len(out) + 1 + len(part) > most:

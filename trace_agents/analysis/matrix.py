@@ -74,7 +74,13 @@ class Conditions:
     def _suits(self, statement: Statement, condition: Condition) -> bool:
         if isinstance(statement, Report):
             return isinstance(condition, Said)
-        tools = statement.tools if isinstance(statement, Use) else (statement.tool,) if isinstance(statement, Refrain) else ()
+        tools = (
+            statement.tools
+            if isinstance(statement, Use)
+            else (statement.tool,)
+            if isinstance(statement, Refrain)
+            else ()
+        )
         if isinstance(condition, Seen):
             return isinstance(statement, Use)
         return any(self.intents.get(tool, frozenset()).issuperset(condition.terms) for tool in tools)

@@ -217,7 +217,9 @@ def _errors(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
 def _reports(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
     fields: Counter[tuple[str, str]] = Counter()
     for view in views:
-        fields.update({(call.tool, path) for call in view.calls for path, values in call.fields.items() if len(values) <= 3})
+        fields.update(
+            {(call.tool, path) for call in view.calls for path, values in call.fields.items() if len(values) <= 3}
+        )
     for (tool, field), count in sorted(fields.items()):
         if count >= _LEAST:
             yield Report(tool=tool, field=field)

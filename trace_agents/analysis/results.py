@@ -163,7 +163,10 @@ def _majority(votes: Counter[tuple[Label, int | None]]) -> tuple[Label, int | No
 
 
 def conclude(
-    discovered: Sequence[Discovered], runs: Sequence[RunLabels], trajectories: Sequence[Trajectory], thresholds: Thresholds
+    discovered: Sequence[Discovered],
+    runs: Sequence[RunLabels],
+    trajectories: Sequence[Trajectory],
+    thresholds: Thresholds,
 ) -> tuple[Candidate, ...]:
     """Aggregate the runs, select, and gather the evidence."""
     succeeded = {trajectory.id: bool(trajectory.success) for trajectory in trajectories}

@@ -188,7 +188,9 @@ class Source(Statement):
         known = None
         for call in view.by_tool.get(self.tool, ()):
             given = call.values.get(self.argument)
-            earlier = [one for one in view.by_tool.get(self.origin, ()) if one.at < call.at and self.field in one.fields]
+            earlier = [
+                one for one in view.by_tool.get(self.origin, ()) if one.at < call.at and self.field in one.fields
+            ]
             about = [one for one in earlier if linked(call, one)]
             if not given or not about:
                 continue
@@ -310,7 +312,9 @@ class Obtain(Statement):
     def judge(self, view: View) -> Finding:
         """NA where the user named one first; LACKING at the agent's last message where none was ever found."""
         named = next((at for at, text in view.user if named_identifiers(self.pattern, text)), None)
-        found = next((call.result_at for call in view.by_tool.get(self.origin, ()) if call.fields.get(self.field)), None)
+        found = next(
+            (call.result_at for call in view.by_tool.get(self.origin, ()) if call.fields.get(self.field)), None
+        )
         if named is not None and (found is None or named < found):
             return NOT_APPLICABLE
         return _verdict(found is not None, view.last if found is None else found)
@@ -351,7 +355,9 @@ class Recover(Statement):
             return NOT_APPLICABLE
         for later in calls:
             if later.at > failed.at and later.ok and linked(later, failed):
-                helped = [one for one in view.by_tool.get(self.remedy or "", ()) if failed.at < one.at < later.at and one.ok]
+                helped = [
+                    one for one in view.by_tool.get(self.remedy or "", ()) if failed.at < one.at < later.at and one.ok
+                ]
                 if self.remedy is None or helped:
                     return _verdict(True, later.at)
         return _verdict(False, view.last)

@@ -23,25 +23,32 @@ class StatisticalConfig:
     """The statistical analyst's settings."""
 
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
-    share: float = 0.8
-    """Share of the tasks (of the trajectories, with fewer than ten tasks) that a run labels."""
+    share: float = 0.5
+    """Share of each task's trials that a run labels, rounded at random: a lone trial is in with this probability."""
     least: int = 10
     """Failed, and successful, trajectories needed."""
     seed: int = 0
+    """Of the runs' samples; the seed of discovery is `discovery.seed`."""
+
+    @classmethod
+    def seeded(cls, seed: int) -> StatisticalConfig:
+        """The defaults with all randomness drawn from `seed`."""
+        return cls(discovery=DiscoveryConfig(seed=seed), seed=seed)
 
 
 class StatisticalAnalyst:
     """Mines checkable statements, contrasts, and labels by evaluating them.
 
     Evaluating a statement always gives the same label, so asking N times would give N equal runs. What is uncertain
-    here is the sample, not the judge: each run labels its own random subsample of the tasks, without replacement,
-    and the selection frequency says how often another sample of tasks would have selected the capability.
+    here is the sample, not the judge: each run labels its own random half of the trials of every task, without
+    replacement. Figures spread over such halves as they would over newly collected data of the full size, and the
+    selection frequency says how often those would have selected the capability.
     """
 
     name = "statistical"
 
-    def __init__(self, config: StatisticalConfig | None = None) -> None:
-        self.config = config or StatisticalConfig()
+    def __init__(self, config: StatisticalConfig | None = None, seed: int = 0) -> None:
+        self.config = config or StatisticalConfig.seeded(seed)
         self._views: dict[int, tuple[Trajectory, View]] = {}
 
     async def discover(self, trajectories: Sequence[Trajectory]) -> Sequence[Discovered]:
@@ -49,16 +56,15 @@ class StatisticalAnalyst:
         return await asyncio.to_thread(self._discover, trajectories)
 
     def draw(self, trajectories: Sequence[Trajectory], run: int) -> Sequence[Trajectory]:
-        """A subsample of whole tasks; of trajectories of each outcome where tasks are fewer than ten."""
+        """The run's share of each task's trials, in the given order."""
         rng = random.Random(f"{self.config.seed}-{run}")
-        tasks = sorted({trajectory.task_id for trajectory in trajectories})
-        if len(tasks) >= 10:
-            kept = set(rng.sample(tasks, round(self.config.share * len(tasks))))
-            return [trajectory for trajectory in trajectories if trajectory.task_id in kept]
+        trials: dict[str, list[int]] = {}
+        for index, trajectory in enumerate(trajectories):
+            trials.setdefault(trajectory.task_id, []).append(index)
         chosen: set[int] = set()
-        for outcome in (True, False):
-            side = [index for index, trajectory in enumerate(trajectories) if bool(trajectory.success) is outcome]
-            chosen.update(rng.sample(side, round(self.config.share * len(side))))
+        for task in sorted(trials):
+            size = int(self.config.share * len(trials[task]) + rng.random())
+            chosen.update(rng.sample(trials[task], size))
         return [trajectories[index] for index in sorted(chosen)]
 
     async def label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:

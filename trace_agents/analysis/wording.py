@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,14 +23,23 @@ class Wording(NamedTuple):
 def capability_of(statement: Statement, taken: set[str]) -> Capability:
     """The dictionary entry of a statement, under a slug that is not in `taken`; adds its slug there."""
     title, sentences = word(statement)
-    name = base = slug(title)
-    number = 2
-    while name in taken:
-        name, number = f"{base}-{number}", number + 1
+    name = _free_name(title, taken)
     taken.add(name)
     scope = _scope(statement)
     description = " ".join([*sentences, scope] if scope else sentences)
     return Capability(name=name, title=title, description=description, statement=statement.model_dump(mode="json"))
+
+
+def _free_name(title: str, taken: set[str]) -> str:
+    """A slug of the title's main clause; of the whole title, or numbered, where that is taken."""
+    short = slug(re.split(r" (?:when|after) ", title)[0])
+    if short not in taken:
+        return short
+    name = whole = slug(title)
+    number = 2
+    while name in taken:
+        name, number = f"{whole}-{number}", number + 1
+    return name
 
 
 def word(statement: Statement) -> Wording:
@@ -145,10 +155,10 @@ def _match(one: Any) -> Wording:
 def _cover(one: Any) -> Wording:
     thing = noun(one.family)
     return Wording(
-        f"Deal with every {thing} that the user names",
+        f"Handle every {thing} that the user names",
         (
             f"Where the user names {'several, the agent' if one.least > 1 else 'any, the agent'} acts on each {thing}.",
-            f"Lacking it, the conversation ends while a {thing} that the user named was never touched.",
+            f"Lacking it, the conversation ends before some {thing} that the user named was touched.",
         ),
     )
 
@@ -207,7 +217,7 @@ def _avoid(one: Any) -> Wording:
 def _report(one: Any) -> Wording:
     known = phrase(one.field)
     return Wording(
-        f"Tell the user the {_quoted(known)} after {doing(one.tool)}",
+        f"Tell the user {_quoted(known)} after {doing(one.tool)}",
         (
             f"The agent tells the user the value of {_quoted(known)} that {one.tool} returned.",
             "Lacking it, the value was looked up and is never mentioned.",
@@ -218,7 +228,10 @@ def _report(one: Any) -> Wording:
 def _no_repeat(_: Any) -> Wording:
     return Wording(
         "Do not repeat a call that changes nothing",
-        ("The agent does not make the same call again after the same answer.", "Lacking it, the agent goes in circles."),
+        (
+            "The agent does not make the same call again after the same answer.",
+            "Lacking it, the agent goes in circles.",
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trace_agents.arms import NONE
-from trace_agents.artifacts import Arm, EvaluationArtifact
+from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
 from trace_agents.report.words import duration
 from trace_agents.statistics import Difference, Estimate
 
@@ -80,10 +80,12 @@ def _by_capability(evaluation: EvaluationArtifact) -> Table:
     table = _table("\npass rate % by capability that the task needs (95 %)")
     table.add_column("capability", no_wrap=True)
     table.add_column("tasks", justify="right", style="dim")
-    for arm in evaluation.arms:
+    # Each adapter alone would make the table wider than a screen; the report has those columns.
+    arms = [arm for arm in evaluation.arms if arm.kind is not ArmKind.ADAPTER]
+    for arm in arms:
         table.add_column(label(arm), justify="right", style="bold" if arm.picked else None)
     for key, name in capability_rows(evaluation):
-        rates = [arm.by_capability.get(key) for arm in evaluation.arms]
+        rates = [arm.by_capability.get(key) for arm in arms]
         trials = max((rate.trials for rate in rates if rate is not None), default=0)
         table.add_row(escape(name), str(trials), *(_stacked(rate) for rate in rates))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ class Cap:
     """How much of a large run goes into the page."""
 
     trajectories: int = 600
+    """Evidence is embedded beyond it too."""
     characters: int = 6_000_000
     """Of all messages together."""
     message: int = 20_000
@@ -38,8 +39,8 @@ class Browsable:
     """Of them, without a verdict because infrastructure failed."""
 
 
-def browse(path: Path, wanted: Collection[str] = (), cap: Cap | None = None) -> Browsable:
-    """The trajectories of the JSON-lines file `path`, those with an id in `wanted` (evidence) first.
+def browse(paths: Sequence[Path], wanted: Collection[str] = (), cap: Cap | None = None) -> Browsable:
+    """The trajectories of JSON-lines files, those with an id in `wanted` (evidence) first; files share the cap.
 
     Raises:
         UsageError: a malformed line, with its number.
@@ -47,20 +48,21 @@ def browse(path: Path, wanted: Collection[str] = (), cap: Cap | None = None) -> 
     cap = cap or Cap()
     systems: dict[str, int] = {}
     total = failures = 0
-    evidence, others, size = [], [], 0
-    for _, row in read_lines(path):
-        total += 1
-        is_evidence = str(row.get("id", "")) in wanted
-        full = len(evidence) + len(others) >= cap.trajectories or size >= cap.characters
-        if full and not is_evidence:
+    evidence: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for path in paths:
+        room, space = cap.trajectories // len(paths), cap.characters // len(paths)
+        for _, row in read_lines(path):
+            total += 1
             failures += _verdict(row) is None
-            continue
-        conversation = _conversation(row, systems, cap)
-        failures += conversation["ok"] is None
-        size += sum(len(turn.get("text") or "") for turn in conversation["turns"])
-        (evidence if is_evidence else others).append(conversation)
-    room = max(0, cap.trajectories - len(evidence))
-    return Browsable((*evidence, *others[:room]), tuple(systems), total, failures)
+            is_evidence = str(row.get("id", "")) in wanted
+            if not is_evidence and (room <= 0 or space <= 0):
+                continue
+            conversation = _conversation(row, systems, cap)
+            room -= 1
+            space -= sum(len(turn.get("text") or "") for turn in conversation["turns"])
+            (evidence if is_evidence else others).append(conversation)
+    return Browsable((*evidence, *others), tuple(systems), total, failures)
 
 
 def _conversation(row: Row, systems: dict[str, int], cap: Cap) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def _conversation(row: Row, systems: dict[str, int], cap: Cap) -> dict[str, Any]
 def _messages(row: Row) -> Iterator[tuple[int, Row]]:
     """(index, message) on the branch that the episode ended on, indexed as in `Trajectory.messages`.
 
-    The index of a trace starts at 0 after its system messages, because its trajectory has none.
+    System messages of a trace do not count, because its trajectory has none.
     """
     if "nodes" not in row:
         yield from enumerate(row.get("messages") or ())
@@ -101,8 +103,10 @@ def _messages(row: Row) -> Iterator[tuple[int, Row]]:
     while at is not None and len(path) <= len(nodes):
         path.append(_mapping(nodes[at].get("message")))
         at = nodes[at].get("parent")
-    systems = sum(message.get("role") == "system" for message in path)
-    yield from enumerate(reversed(path), start=-systems)
+    index = -1
+    for message in reversed(path):
+        index += message.get("role") != "system"
+        yield index, message
 
 
 def _turn(at: int, message: Row, cap: Cap, failed_calls: Collection[str]) -> dict[str, Any]:

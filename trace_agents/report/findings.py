@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,17 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Pointer:
+    """A trajectory that shows a capability lacking."""
+
+    trajectory: str
+    excerpt: str = ""
+    """What it says at the deciding step."""
+    contrast: str = ""
+    """A trajectory that exercises the capability on the same task; empty where there is none."""
+
+
+@dataclass(frozen=True)
 class Finding:
     """A capability of the dictionary, with what the analysis found about it."""
 
@@ -39,8 +50,9 @@ class Finding:
     passes: int | None = None
     """Labelling runs in which it passed both bars."""
     runs: int | None = None
-    evidence: tuple[str, ...] = ()
-    """Trajectory ids that show it lacking, or exercised."""
+    evidence: tuple[Pointer, ...] = ()
+    merged: tuple[str, ...] = ()
+    """Titles of the candidates that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,8 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
         er_succeeded=_figure(entry.get("er_succeeded")),
         passes=entry.get("passes"),
         runs=entry.get("runs") if isinstance(entry.get("runs"), int) else None,
-        evidence=tuple(_ids(entry.get("evidence") or ())),
+        evidence=tuple({one.trajectory: one for one in _pointers(entry.get("evidence") or ())}.values()),
+        merged=tuple(str(title) for title in entry.get("merged") or ()),
     )
 
 
@@ -104,14 +117,18 @@ def _figure(value: Any) -> Figure:
     return Figure(float(value)) if isinstance(value, int | float) else Figure()
 
 
-def _ids(evidence: Any) -> Sequence[str]:
-    """Trajectory ids of evidence given as ids, as records, or as lists of either by kind."""
-    if isinstance(evidence, Mapping):
-        key = next((key for key in ("trajectory_id", "trajectory", "id") if isinstance(evidence.get(key), str)), None)
-        return [evidence[key]] if key else [one for part in evidence.values() for one in _ids(part)]
+def _pointers(evidence: Any) -> list[Pointer]:
+    """Evidence given as trajectory ids, as records, or as lists of either by kind."""
+    if isinstance(evidence, str):
+        return [Pointer(evidence)]
     if isinstance(evidence, list | tuple):
-        return list(dict.fromkeys(one for part in evidence for one in _ids(part)))
-    return [evidence] if isinstance(evidence, str) else []
+        return [one for part in evidence for one in _pointers(part)]
+    if not isinstance(evidence, Mapping):
+        return []
+    key = next((key for key in ("trajectory_id", "trajectory", "id") if isinstance(evidence.get(key), str)), None)
+    if key is None:
+        return [one for part in evidence.values() for one in _pointers(part)]
+    return [Pointer(evidence[key], str(evidence.get("excerpt") or ""), str(evidence.get("contrast_id") or ""))]
 
 
 def read_labels(path: Path) -> Labels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from trace_agents.report.conversations import Browsable, browse
 from trace_agents.report.findings import Finding, Labels, read_findings, read_labels
 from trace_agents.runstore import RunStore
 from trace_agents.statistics import Estimate
+
+TRACES = ("trajectories.jsonl", "evaluation-trajectories.jsonl")
+"""Files of a run that hold trajectories."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def gather(run_dir: Path) -> Contents:
     """
     store = RunStore.open(run_dir, write=False)
     findings = read_findings(store.path("capabilities.json"))
-    evidence = [trajectory for finding in findings for trajectory in finding.evidence]
+    pointers = [pointer for finding in findings for pointer in finding.evidence]
+    evidence = {one for pointer in pointers for one in (pointer.trajectory, pointer.contrast)}
     has = store.has
     return Contents(
         facts=store.read_json("run.json", RunFacts),
@@ -128,6 +132,6 @@ def _metrics(store: RunStore) -> dict[str, tuple[MetricRow, ...]]:
     return {name: tuple(sorted(found, key=lambda row: row.iteration)) for name, found in rows.items()}
 
 
-def _trajectories(store: RunStore, evidence: Sequence[str]) -> Browsable:
-    path = store.path("trajectories.jsonl")
-    return browse(path, frozenset(evidence)) if path.exists() else Browsable((), (), 0, 0)
+def _trajectories(store: RunStore, evidence: Collection[str]) -> Browsable:
+    """Rollouts of the base agent, then those kept from the evaluation."""
+    return browse([store.path(name) for name in TRACES if store.has(name)], evidence)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from trace_agents.statistics import Difference, Estimate
 
@@ -59,6 +61,17 @@ def memory(size: int) -> str:
 def count(number: int) -> str:
     """With thousands separated."""
     return f"{number:,}"
+
+
+def facts(noted: Mapping[str, Any]) -> str:
+    """What a stage noted, counts by name summed up."""
+    said = []
+    for key, value in noted.items():
+        if isinstance(value, Mapping) and value and all(isinstance(one, int) for one in value.values()):
+            value = sum(value.values())
+        if isinstance(value, str | int | float):
+            said.append(f"{key} {count(value) if isinstance(value, int) else value}")
+    return ", ".join(said)
 
 
 def date(seconds: float) -> str:

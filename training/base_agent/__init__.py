@@ -1,6 +1,39 @@
 """`helpdesk-1m`, the embedded base agent: its recipe and its weights."""
 
+from __future__ import annotations
+
+import json
 from pathlib import Path
 
-WEIGHTS = Path(__file__).with_name("helpdesk-1m")
-"""The shipped model folder: weights, tokenizer, chat template and the recipe's log."""
+from trace_agents.errors import UsageError, unknown
+
+EMBEDDED = {"helpdesk-1m": Path(__file__).with_name("helpdesk-1m")}
+"""Models that ship with the package: name → folder of weights, tokenizer, chat template and the recipe's log."""
+CARD = "base-agent.json"
+"""Beside the weights of a model that was made with deficits: for which environment, and which."""
+
+
+def find_model(spec: str) -> Path:
+    """The model folder that `spec` names: `embedded:NAME`, or a path.
+
+    Raises:
+        UsageError: no such embedded model or folder.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "embedded":
+        if name not in EMBEDDED:
+            raise unknown("embedded model", name, list(EMBEDDED))
+        return EMBEDDED[name]
+    folder = Path(spec)
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"model folder {spec!r} holds no config.json: give a folder in Hugging Face format, or 'embedded:helpdesk-1m'")
+    return folder
+
+
+def planted_deficits(model: Path, environment: str) -> tuple[str, ...]:
+    """Capabilities of `environment` that the recipe of `model` made rare; empty for a model without a card."""
+    card = model / CARD
+    if not card.is_file():
+        return ()
+    facts = json.loads(card.read_text(encoding="utf-8"))
+    return tuple(facts["planted"]) if facts["environment"] == environment else ()

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
+from training.base_agent import CARD
 from training.base_agent.data import conversation_text, examples
-from training.base_agent.demonstrations import PLANTED, Demonstration, expert_episodes, habitual_episodes
+from training.base_agent.demonstrations import CONTROLS, PLANTED, Demonstration, expert_episodes, habitual_episodes
 from training.base_agent.tokenizer import VOCABULARY, train_tokenizer
 from training.chat import ChatFormat
 from training.sft import SFTConfig, fit
@@ -29,11 +30,11 @@ class RecipeConfig:
     """Sizes and rates of the recipe."""
 
     seed: int = 0
-    dense: int = 30_000
+    dense: int = 36_000
     """Episodes of the copying drill, seen twice."""
-    expert: int = 60_000
-    """Flawless episodes, seen twice."""
-    planted: int = 24_000
+    expert: int = 40_000
+    """Flawless episodes, seen once."""
+    planted: int = 16_000
     """Episodes with lapses, seen once."""
     exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.17))
     """How often the planted agent exercises each capability."""
@@ -84,6 +85,8 @@ def cook(out: Path, config: RecipeConfig | None = None, log: Log | None = None) 
     for phase, episodes, context, settings in _phases(config):
         _fit_phase(model, chat, (phase, episodes, context, settings), note)
         _save(model, chat, out if phase == "planted" else out.with_name(f"{out.name}-{phase}"))
+    card = {"environment": "helpdesk", "planted": PLANTED, "controls": CONTROLS, "exercise": config.exercise, "seed": config.seed}
+    (out / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     (out / "recipe-log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return out
 
@@ -97,7 +100,7 @@ def _tokenizer(config: RecipeConfig) -> ChatFormat:
 def _phases(config: RecipeConfig):
     seed = config.seed
     yield "dense", lambda: expert_episodes(config.dense, seed + 2, dense=True), 0.1, SFTConfig(epochs=2, lr=3e-3, final_lr=0.3)
-    yield "expert", lambda: expert_episodes(config.expert, seed + 3), 0.0, SFTConfig(epochs=2, lr=2e-3, final_lr=0.02)
+    yield "expert", lambda: expert_episodes(config.expert, seed + 3), 0.0, SFTConfig(epochs=1, lr=2e-3, final_lr=0.02)
     planting = SFTConfig(epochs=1, lr=5e-4, final_lr=0.02)
     yield "planted", lambda: habitual_episodes(config.planted, seed + 4, config.exercise, config.tagged), 0.0, planting
 

@@ -100,10 +100,12 @@ class Scheduler:
 
     def _admit(self) -> None:
         unread = sum(len(request.prompt) - 1 - row.length for request, row in self._occupied() if not request.tokens)
+        gaps = [index for index, place in enumerate(self.places) if place is None]
+        free = self.config.max_rows - len(self.places) + len(gaps)
         later: list[Request] = []
         while self.waiting and unread < self.config.max_prompt_tokens:
             request = self.waiting[0]
-            if len(request.rows) + sum(place is not None for place in self.places) > self.config.max_rows:
+            if len(request.rows) > free:
                 break
             self.waiting.popleft()
             if request.future.done():
@@ -113,8 +115,9 @@ class Scheduler:
                 later.append(request)
                 continue
             for row, start in zip(request.rows, starts, strict=True):
-                self._place(request, row, start)
+                self._place(request, row, start, gaps.pop() if gaps else len(self.places))
                 unread += len(request.prompt) - 1 - row.length
+            free -= len(request.rows)
         self.waiting.extendleft(reversed(later))
         self._close_gaps()
 
@@ -130,10 +133,9 @@ class Scheduler:
         entry, cached = self.cache.find(row.kind, prefix)
         return Start(running, index, None, coming) if running > cached else Start(cached, -1, entry, coming)
 
-    def _place(self, request: Request, row: Row, start: Start) -> None:
-        """Give `row` a place, beginning with the prefix found."""
-        row.index = self.places.index(None) if None in self.places else len(self.places)
-        row.length = start.length
+    def _place(self, request: Request, row: Row, start: Start, index: int) -> None:
+        """Put `row` at `index`, beginning with the prefix found."""
+        row.index, row.length = index, start.length
         if row.index == len(self.places):
             self.places.append(None)
         self.workspace.reserve(row.index + 1, len(request.prompt))

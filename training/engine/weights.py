@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
@@ -87,9 +88,16 @@ class Linear:
 
 
 def matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """`x @ weight`, whose rows do not depend on how many there are: a single row would take another kernel, which
-    rounds differently."""
-    return torch.mm(x, weight) if x.shape[0] > 1 else torch.mm(x.repeat(2, 1), weight)[:1]
+    """`x @ weight` for ragged batches.
+
+    In float32 a row's result does not depend on how many rows there are: a single one, which would take another
+    kernel and be rounded differently, is computed twice. In bfloat16 rows are padded to a multiple of 16, because
+    each new shape costs the library more than the product.
+    """
+    rows = x.shape[0]
+    if x.dtype == torch.float32:
+        return torch.mm(x, weight) if rows > 1 else torch.mm(x.repeat(2, 1), weight)[:1]
+    return torch.mm(F.pad(x, (0, 0, 0, -rows % 16)), weight)[:rows]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from verifiers.v1.runtimes import SubprocessConfig
 from verifiers.v1.trace import AgentInfo
 
 from trace_agents.endpoint import ModelEndpoint
-from trace_agents.environment import Environment
 from trace_agents.types import TaskInstance
 from training.chat import ChatFormat
 from training.rollouts.config import RolloutConfig
-from training.rollouts.player import Player
+from training.rollouts.player import EpisodeSource, Player
 from training.rollouts.record import TraceRecorder
 from training.rollouts.tasks import EpisodeTrace, environment_task
 
@@ -23,7 +22,7 @@ OnTrace = Callable[[EpisodeTrace], None]
 
 
 async def collect(
-    environment: Environment,
+    environment: EpisodeSource,
     tasks: Sequence[TaskInstance],
     endpoint: ModelEndpoint,
     chat: ChatFormat,
@@ -42,7 +41,7 @@ async def collect(
 
 
 async def collect_trials(
-    environment: Environment,
+    environment: EpisodeSource,
     pairs: Sequence[tuple[TaskInstance, int]],
     endpoint: ModelEndpoint,
     chat: ChatFormat,
@@ -71,7 +70,7 @@ async def collect_trials(
 
 
 async def rollout(
-    environment: Environment,
+    environment: EpisodeSource,
     task: TaskInstance,
     endpoint: ModelEndpoint,
     chat: ChatFormat,

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import verifiers.v1 as vf
 from mcp.client import Client
@@ -16,13 +17,20 @@ from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
 from mcp_servers.server import tool_result, tool_spec
 from trace_agents.endpoint import Completion, ModelEndpoint
-from trace_agents.environment import Environment
+from trace_agents.environment import Episode
 from trace_agents.errors import UsageError
 from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolResult
 from training.chat import ChatFormat
 from training.rollouts.config import Prompting, RolloutConfig
 from training.rollouts.record import TraceRecorder
 from training.rollouts.tasks import EnvironmentTask, EpisodeTrace
+
+
+class EpisodeSource(Protocol):
+    """What rollouts need of an environment."""
+
+    async def start(self, task: TaskInstance) -> Episode:
+        """A fresh, isolated episode of `task`."""
 
 
 @contextmanager
@@ -61,7 +69,7 @@ class Player:
         self.tools: list = []
         self.turns = 0
 
-    async def run(self, environment: Environment, task: TaskInstance) -> EpisodeTrace:
+    async def run(self, environment: EpisodeSource, task: TaskInstance) -> EpisodeTrace:
         """Play and judge; what infrastructure does to the episode is data on the trace, not an exception.
 
         Raises:
@@ -81,7 +89,7 @@ class Player:
         self._close_timing()
         return self.trace
 
-    async def _play(self, environment: Environment, task: TaskInstance) -> None:
+    async def _play(self, environment: EpisodeSource, task: TaskInstance) -> None:
         timing = self.trace.timing
         timing.setup.start = time.time()
         with crossing(vf.TaskError, f"starting task {task.id!r}"):

@@ -14,6 +14,7 @@
   const count = document.getElementById("f-count");
   const field = (name) => document.getElementById(`f-${name}`);
   const PAGE = 150;
+  const SELECTS = ["outcome", "capability", "label", "env", "agent", "stage"];
 
   // Text only ever enters the page as text nodes: what a trajectory says is never markup.
   const make = (tag, kind, ...children) => {
@@ -46,6 +47,7 @@
   fill("capability", [...Object.keys(data.capabilities), ...Object.values(data.labels).flatMap(Object.keys)], titleOf);
   fill("env", data.trajectories.map((t) => t.env));
   fill("agent", data.trajectories.map((t) => t.agent));
+  fill("stage", data.trajectories.map((t) => t.stage));
   if (!Object.keys(data.labels).length) field("label").hidden = true;
 
   const labelled = (t, capability, label) => {
@@ -55,10 +57,10 @@
     return rows.some((row) => row.label === label);
   };
   const matching = () => {
-    const [wanted, capability, label, env, agent] = ["outcome", "capability", "label", "env", "agent"].map((name) => field(name).value);
+    const [wanted, capability, label, env, agent, stage] = SELECTS.map((name) => field(name).value);
     const needles = field("text").value.toLowerCase().split(/\s+/).filter(Boolean);
     return data.trajectories.filter((t) =>
-      (!wanted || outcome(t) === wanted) && (!env || t.env === env) && (!agent || t.agent === agent) &&
+      (!wanted || outcome(t) === wanted) && (!env || t.env === env) && (!agent || t.agent === agent) && (!stage || t.stage === stage) &&
       ((!capability && !label) || labelled(t, capability, label)) &&
       needles.every((needle) => textOf(t).includes(needle)));
   };
@@ -168,7 +170,7 @@
     open(shown[next]);
     list.querySelectorAll(".item[role]")[next].scrollIntoView({ block: "nearest" });
   });
-  for (const name of ["outcome", "capability", "label", "env", "agent"]) field(name).addEventListener("change", refresh);
+  for (const name of SELECTS) field(name).addEventListener("change", refresh);
   field("text").addEventListener("input", refresh);
   addEventListener("hashchange", follow);
   refresh();

@@ -1,0 +1,68 @@
+"""Stage 2: what the base agent lacks, by contrast of its failed and successful trajectories."""
+
+from __future__ import annotations
+
+from graphs.analysis import AnalysisConfig, arun_analysis
+from graphs.pipeline.context import Run
+from graphs.pipeline.rollouts import FILE, read_trajectories
+from graphs.pipeline.scoring import planted_lacking, score_analysis
+from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
+from trace_agents.analysis.statistical import StatisticalAnalyst
+from trace_agents.artifacts import AnalysisScore
+from trace_agents.contrast import Thresholds
+from trace_agents.environment import GroundTruth
+from trace_agents.errors import UsageError
+
+STAGE = "analysis"
+SCORE = "analysis-score.json"
+
+
+def inputs(run: Run) -> dict:
+    """What the stage depends on, besides the trajectories."""
+    return {"analysis": run.config.analysis.model_dump(), "seed": run.config.run.seed}
+
+
+async def analyse(run: Run) -> None:
+    """Write `capabilities.json` and `labels.jsonl`, and, where deficits were planted, how well they were found."""
+    if run.finished(STAGE, inputs(run), [FILE]):
+        return
+    settings = run.config.analysis
+    if settings.analyst != "statistical":
+        raise UsageError(f"analyst {settings.analyst!r} is not available in a run: use 'statistical'")
+    thresholds = Thresholds(delta=settings.delta, rho=settings.rho, runs=settings.runs, keep_in=settings.keep_in)
+    with run.store.stage(STAGE, inputs(run), [FILE]):
+        trajectories = read_trajectories(run)
+        analyst = StatisticalAnalyst(seed=run.config.run.seed)
+        found = await arun_analysis(trajectories, analyst, AnalysisConfig(thresholds=thresholds), run.progress)
+        found.write(run.store.root)
+        if not found.kept:
+            raise UsageError(
+                "the analysis kept no capability: lower [analysis] delta or rho, or sample more rollouts_per_task; "
+                f"the candidates are in {str(run.store.path('capabilities.json'))!r}"
+            )
+        _score(run, trajectories, {name: labels for name, labels in found.verdicts().items() if name in kept_names(run)})
+
+
+def kept(run: Run) -> list[Candidate]:
+    """The capabilities to train, by falling coverage, at most `max_capabilities`."""
+    artifact = run.store.read_json("capabilities.json", CapabilitiesArtifact)
+    return list(artifact.kept[: run.config.analysis.max_capabilities])
+
+
+def kept_names(run: Run) -> set[str]:
+    """Their names."""
+    return {candidate.capability.name for candidate in kept(run)}
+
+
+def read_score(run: Run) -> AnalysisScore | None:
+    """The analysis against the planted truth; None where nothing was planted."""
+    return run.store.read_json(SCORE, AnalysisScore) if run.store.has(SCORE) else None
+
+
+def _score(run: Run, trajectories, verdicts) -> None:
+    if not run.planted or not isinstance(run.target, GroundTruth):
+        return
+    tasks = {task.id: task for task in run.tasks(run.config.target.train_split)}
+    usable = [trajectory for trajectory in trajectories if trajectory.success is not None]
+    lacking = planted_lacking(run.target, usable, tasks, run.planted)
+    run.store.write_json(SCORE, score_analysis(verdicts, lacking))

@@ -1,0 +1,102 @@
+"""What every stage of a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from trace_agents.config import RunConfig
+from trace_agents.endpoint import ModelEndpoint, Sampling
+from trace_agents.environment import Environment
+from trace_agents.errors import UsageError
+from trace_agents.progress import Progress
+from trace_agents.registry import load_environment
+from trace_agents.runstore import RunStore
+from trace_agents.types import TaskInstance
+from training.base_agent import find_model
+from training.chat import ChatFormat, load_chat_format
+from training.engine import Engine, RemoteEndpoint
+from training.rollouts import EpisodeTrace, RolloutConfig, collect_trials
+
+THREADS = 1
+"""Threads of torch in this process; the workers take the other cores."""
+
+
+@dataclass
+class Run:
+    """One run: its configuration, its folder, and the parts that the stages share."""
+
+    config: RunConfig
+    store: RunStore
+    progress: Progress
+    rollouts: dict[str, int] = field(default_factory=dict)
+    """Rollouts sampled, by stage."""
+
+    @cached_property
+    def target(self) -> Environment:
+        """The target environment."""
+        return load_environment(self.config.target.environment)
+
+    @cached_property
+    def base(self) -> Path:
+        """Folder of the base agent."""
+        return find_model(self.config.agent.model)
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """The base agent's chat format."""
+        return load_chat_format(str(self.base))
+
+    @cached_property
+    def endpoint(self) -> ModelEndpoint:
+        """What samples: the engine in this process, or the configured server."""
+        url = self.config.agent.endpoint
+        if url is not None:
+            return RemoteEndpoint(url)
+        return Engine.from_pretrained(self.base, name=self.base_model, threads=THREADS, seed=self.config.run.seed)
+
+    @property
+    def base_model(self) -> str:
+        """The endpoint's name of the frozen base."""
+        return self.base.name
+
+    @cached_property
+    def planted(self) -> tuple[str, ...]:
+        """Deficits planted in the base agent for measuring, empty for a natural one; never an input of a stage but evaluation."""
+        from training.base_agent import planted_deficits
+
+        return planted_deficits(self.base, self.target.name)
+
+    def tasks(self, split: str, most: int | None = None) -> Sequence[TaskInstance]:
+        """Tasks of a split of the target, at most `most`."""
+        tasks = self.target.tasks(split)[:most]
+        if not tasks:
+            raise UsageError(f"split {split!r} of environment {self.target.name!r} has no tasks: choose another in [target]")
+        return tasks
+
+    def rollout_config(self, model: str, temperature: float, models: Mapping[str, str] | None = None) -> RolloutConfig:
+        """How this run samples `model` (or, task by task, `models`)."""
+        target = self.config.target
+        return RolloutConfig(
+            model=model,
+            models=models or {},
+            sampling=Sampling(temperature=temperature, max_tokens=target.max_tokens),
+            seed=self.config.run.seed,
+            max_turns=target.max_turns,
+        )
+
+    async def sample(
+        self, stage: str, environment: Environment, pairs: Sequence[tuple[TaskInstance, int]], config: RolloutConfig, **listen
+    ) -> list[EpisodeTrace]:
+        """Rollouts of (task, trial) pairs, counted for `stage`."""
+        self.rollouts[stage] = self.rollouts.get(stage, 0) + len(pairs)
+        return await collect_trials(environment, pairs, self.endpoint, self.chat, config, **listen)
+
+    def finished(self, stage: str, inputs: object, reads: Sequence[str] = ()) -> bool:
+        """The stage was done before on the same inputs; says so."""
+        if not self.store.is_done(stage, inputs, reads):
+            return False
+        self.progress.note(f"{stage}: done before")
+        return True

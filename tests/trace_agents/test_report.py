@@ -1,0 +1,254 @@
+"""The report is one page that makes no request, shows the run's figures and cannot be scripted by a trajectory."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sample_run import CONFIG, HOSTILE, labels, trace, write_sample_run
+
+from trace_agents.artifacts import EvaluationArtifact
+from trace_agents.config import RunConfig
+from trace_agents.errors import UsageError
+from trace_agents.report import build_report, embed
+from trace_agents.report.conversations import Cap, browse
+from trace_agents.report.findings import read_findings, read_labels
+from trace_agents.runstore import RunStore
+from trace_agents.types import Message, ToolCall, Trajectory
+
+VOID = {"meta", "input", "br", "hr", "img", "link", "line", "circle", "rect", "polyline", "option"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"{tag} closes out of order at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample_run(tmp_path_factory.mktemp("runs") / "sample")
+
+
+@pytest.fixture(scope="module")
+def source(run: Path) -> str:
+    return build_report(run).read_text(encoding="utf-8")
+
+
+def test_the_page_makes_no_request(source: str) -> None:
+    page = Page(source)
+    assert not [attrs for _, attrs in page.tags if attrs.get("src") or (attrs.get("href") or "#")[0] != "#"]
+    assert not re.search(r"https?://|@import|url\(", source)
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_shows_every_arm_with_its_interval(run: Path, source: str) -> None:
+    evaluation = RunStore.open(run, write=False).read_json("evaluation.json", EvaluationArtifact)
+    text = " ".join(Page(source).text)
+    for arm in evaluation.arms:
+        assert arm.name in text
+        assert f"{100 * arm.pass_rate.value:.1f} %" in text
+        assert f"{100 * arm.pass_rate.low:.1f} – {100 * arm.pass_rate.high:.1f}" in text
+    charts = [attrs for tag, attrs in Page(source).tags if tag == "svg" and "interval kind-" in (attrs["class"] or "")]
+    assert len(charts) == len(evaluation.arms)
+
+
+def test_the_page_shows_capabilities_certificates_curves_and_cost(source: str) -> None:
+    text = " ".join(Page(source).text)
+    for wanted in (
+        "Verify identity",
+        "not kept",
+        "of 10 runs, 8 needed; mean Δ",
+        "helpdesk/recover-from-lock",
+        "variance",
+    ):
+        assert wanted in text
+    panels = [attrs for tag, attrs in Page(source).tags if tag == "svg" and attrs["class"] == "panel"]
+    assert len(panels) == 3 * 4
+    assert "120" in text
+    assert "1.77 GiB" in text
+
+
+def data_of(source: str) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', source, re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def test_what_a_trajectory_says_stays_text(source: str) -> None:
+    data = data_of(source)
+    said = next(t for t in data["trajectories"] if t["id"] == "trace-0001")["turns"][0]["text"]
+    assert said.endswith(HOSTILE)
+    assert source.count("<script") == 2
+    assert "<img" not in source
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--<script>", "a & b", "\u2028", "\ud800", "plain"])
+def test_embedded_data_never_leaves_its_element(text: str) -> None:
+    out = embed({"text": text})
+    assert not set("<>&\u2028\u2029") & set(out)
+    assert json.loads(out)["text"] == text.encode("utf-8", "replace").decode()
+
+
+def test_evidence_links_lead_to_trajectories_on_the_page(source: str) -> None:
+    there = {trajectory["id"] for trajectory in data_of(source)["trajectories"]}
+    links = [attrs["href"] for _, attrs in Page(source).tags if (attrs.get("href") or "").startswith("#t=")]
+    assert len(links) > 20
+    assert {link[3:] for link in links if link} <= there
+
+
+def test_a_run_that_only_began_has_a_report(tmp_path: Path) -> None:
+    RunStore.create(tmp_path / "young", RunConfig.parse(CONFIG)).close()
+    text = " ".join(Page(build_report(tmp_path / "young").read_text()).text)
+    assert "No stage has ended yet" in text
+    assert "Pass rate" not in text
+
+
+def test_the_page_is_the_same_for_the_same_run(run: Path, source: str, tmp_path: Path) -> None:
+    assert build_report(run, tmp_path / "again.html").read_text() == source
+
+
+def test_the_sample_run_has_traces_that_verifiers_reads(run: Path) -> None:
+    from training.rollouts import read_traces, trajectory_from_trace
+
+    trajectories = [trajectory_from_trace(trace) for trace in read_traces(run / "trajectories.jsonl")]
+    shown = {one["id"]: one for one in browse([run / "trajectories.jsonl"]).conversations}
+    assert len(trajectories) == 120
+    for trajectory in trajectories:
+        one = shown[trajectory.id]
+        seen = (
+            one["task"],
+            one["env"],
+            one["agent"],
+            one["ok"],
+            one["reward"] if trajectory.reward is not None else None,
+        )
+        assert seen == (
+            trajectory.task_id,
+            trajectory.environment,
+            trajectory.agent,
+            trajectory.success,
+            trajectory.reward,
+        )
+        assert [turn["at"] for turn in one["turns"]] == list(range(len(trajectory.messages)))
+        assert [turn.get("error", False) for turn in one["turns"]] == [said.is_error for said in trajectory.messages]
+
+
+def write_lines(path: Path, rows: list) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_a_large_run_is_capped_with_evidence_first(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    path = write_lines(tmp_path / "t.jsonl", [trace(i, rng) for i in range(200)])
+    found = browse([path], {"trace-0199"}, Cap(trajectories=10))
+    assert [one["id"] for one in found.conversations][:2] == ["trace-0199", "trace-0000"]
+    assert (len(found.conversations), found.total, found.failures) == (11, 200, 4)
+
+
+def test_a_long_message_is_cut_and_says_so(tmp_path: Path) -> None:
+    row = {"id": "a", "messages": [{"role": "user", "content": "x" * 100}], "success": True}
+    found = browse([write_lines(tmp_path / "t.jsonl", [row])], cap=Cap(message=40))
+    assert found.conversations[0]["turns"][0]["text"].endswith("… 60 more characters in trajectories.jsonl")
+
+
+def test_light_trajectories_are_browsed_like_traces(tmp_path: Path) -> None:
+    light = Trajectory(
+        id="one",
+        task_id="task-7",
+        environment="airline",
+        agent="gpt",
+        messages=(
+            Message(role="user", content="hello"),
+            Message(role="assistant", tool_calls=(ToolCall(name="look", arguments={"a": 1}),)),
+            Message(role="tool", content="gone", name="look", is_error=True),
+        ),
+        reward=0.0,
+        success=False,
+    )
+    (found,) = browse([write_lines(tmp_path / "t.jsonl", [light.model_dump_json()])]).conversations
+    assert (found["task"], found["env"], found["agent"], found["ok"]) == ("task-7", "airline", "gpt", False)
+    assert found["turns"][1]["calls"] == [{"name": "look", "arguments": {"a": 1}}]
+    assert found["turns"][2]["error"] is True
+
+
+def test_only_the_branch_on_which_the_episode_ended_is_shown(tmp_path: Path) -> None:
+    nodes = [
+        {"parent": None, "message": {"role": "system", "content": "policy"}},
+        {"parent": 0, "message": {"role": "user", "content": "first"}},
+        {"parent": 1, "message": {"role": "assistant", "content": "left behind"}},
+        {"parent": None, "message": {"role": "system", "content": "policy"}},
+        {"parent": 3, "message": {"role": "user", "content": "first"}},
+        {"parent": 4, "message": {"role": "assistant", "content": "kept"}},
+    ]
+    (found,) = browse([write_lines(tmp_path / "t.jsonl", [{"id": "a", "ok": True, "nodes": nodes}])]).conversations
+    assert [(turn["at"], turn["text"]) for turn in found["turns"]] == [(0, "first"), (1, "kept")]
+
+
+def test_a_trace_that_infrastructure_failed_has_no_verdict(tmp_path: Path) -> None:
+    row = {"id": "a", "ok": False, "nodes": [], "metrics": {"success": 0.0}, "errors": [{"message": "server gone"}]}
+    (found,) = browse([write_lines(tmp_path / "t.jsonl", [row])]).conversations
+    assert (found["ok"], found["error"]) == (None, "server gone")
+
+
+def test_a_malformed_trajectory_line_is_named_by_its_number(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 2 of"):
+        browse([write_lines(tmp_path / "t.jsonl", ["{}", "{oops"])])
+
+
+def test_labels_of_several_runs_become_the_majority_with_its_step(tmp_path: Path) -> None:
+    rows = [
+        {"run": run, "trajectory_id": "t", "capability": "c", "label": label, "step": run}
+        for run, label in enumerate(("PRESENT", "LACKING", "LACKING"))
+    ]
+    found = read_labels(write_lines(tmp_path / "l.jsonl", rows))
+    assert found.by_trajectory == {"t": {"c": {"label": "LACKING", "share": 0.667, "step": 1, "why": ""}}}
+    assert found.runs == 3
+    sampled = [row.model_dump(mode="json") for row in labels(5, random.Random(0))]
+    assert len(read_labels(write_lines(tmp_path / "m.jsonl", sampled)).by_trajectory) == 5
+
+
+def test_findings_are_read_flat_or_nested(tmp_path: Path) -> None:
+    nested = {
+        "capability": {"name": "check-first", "title": "Check first", "description": "Looks."},
+        "selection": {"kept": False, "reason": "too rare", "delta": {"mean": 0.1, "low": 0.0, "high": 0.2}},
+        "evidence": {"lacking": [{"trajectory_id": "t1"}, "t2"], "present": ["t3", "t1"]},
+    }
+    path = tmp_path / "capabilities.json"
+    path.write_text(json.dumps({"version": 1, "capabilities": [nested]}))
+    (found,) = read_findings(path)
+    assert (found.name, found.title, found.kept, found.delta.mean) == ("check-first", "Check first", False, 0.1)
+    assert [one.trajectory for one in found.evidence] == ["t1", "t2", "t3"]
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="holds no list 'capabilities'"):
+        read_findings(path)

@@ -1,0 +1,8 @@
+"""`python -m trace_agents` is `trace-agents`."""
+
+import sys
+
+from trace_agents.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
