@@ -22,7 +22,7 @@ from langgraph.types import Send
 from pydantic import Field
 
 from trace_agents.analysis.analyst import Analyst, Discovered, RunLabels
-from trace_agents.analysis.results import Analysis, CapabilitiesArtifact, Candidate, conclude, joined_runs
+from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, conclude, joined_runs
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import UsageError
@@ -34,11 +34,11 @@ from trace_agents.types import Record, Trajectory
 class AnalysisConfig(Record):
     """How to run the analysis."""
 
-    thresholds: Thresholds = Field(default_factory=Thresholds)
+    thresholds: Thresholds = Thresholds()
     """N runs, and what a capability must reach to be kept."""
-    batch: int | None = Field(None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
     """Trajectories a labelling task takes; None: a whole run at once."""
-    concurrency: int = Field(4, ge=1)
+    concurrency: int = Field(default=4, ge=1)
     """Labelling tasks under way at once."""
 
 
@@ -96,7 +96,7 @@ def build_analysis_graph(
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(AnalysisState, context_schema=AnalysisContext)
     graph.add_node("load", nodes.load)
     graph.add_node("discover", nodes.discover)
-    graph.add_node("label", nodes.label)
+    graph.add_node("label", cast(Any, nodes.label))  # Gets a `LabelTask`, not the state.
     graph.add_node("aggregate", nodes.aggregate)
     graph.add_node("select", nodes.select)
     graph.add_edge(START, "load")
@@ -242,12 +242,16 @@ def _thread(trajectories: Sequence[Trajectory], analyst: Analyst, config: Analys
 
 
 def _analysis(state: AnalysisState, analyst: Analyst, config: AnalysisConfig) -> Analysis:
+    counts = state["counts"]
     return Analysis(
         summary=CapabilitiesArtifact(
             analyst=analyst.name,
             thresholds=config.thresholds,
             capabilities=tuple(Candidate.model_validate(entry) for entry in state["candidates"]),
-            **state["counts"],
+            trajectories=counts["trajectories"],
+            tasks=counts["tasks"],
+            failed=counts["failed"],
+            excluded=counts["excluded"],
         ),
         runs=tuple(RunLabels.model_validate(run) for run in state["runs"]),
     )

@@ -43,10 +43,11 @@ class _AsyncChatModel(BaseChatModel):
         Raises:
             UsageError: a bare class or function; make it a tool first.
         """
-        for tool in tools:
-            if not isinstance(tool, (dict, BaseTool)):
-                raise UsageError(f"tool {tool!r} is neither a LangChain tool nor OpenAI's form: wrap it with @tool")
-        return self.bind(tools=[spec_of(tool).openai() for tool in tools], **kwargs)
+        declared = [spec_of(tool) for tool in tools if isinstance(tool, (dict, BaseTool))]
+        if len(declared) < len(tools):
+            other = next(tool for tool in tools if not isinstance(tool, (dict, BaseTool)))
+            raise UsageError(f"tool {other!r} is neither a LangChain tool nor OpenAI's form: wrap it with @tool")
+        return self.bind(tools=[spec.openai() for spec in declared], **kwargs)
 
     def _generate(
         self,
@@ -100,7 +101,7 @@ class EngineChatModel(_AsyncChatModel):
     def prompt_ids(self, messages: Sequence[BaseMessage], tools: Sequence[ToolSpec] = ()) -> list[int]:
         """Token ids of the prompt for the next turn: rendered once, then extended by what was sampled."""
         spoken = [place for place, message in enumerate(messages) if isinstance(message, AIMessage)]
-        sampled = [messages[place].response_metadata.get(TOKENS) for place in spoken]
+        sampled: list[list[int]] = [messages[place].response_metadata.get(TOKENS) or [] for place in spoken]
         said = [to_message(message) for message in messages]
         if not spoken or not all(sampled) or spoken[-1] + 1 == len(messages):
             return self.chat.prompt_ids(said, tools)

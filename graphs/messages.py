@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.messages.tool import ToolCall as LangChainCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.tools import BaseTool
 
@@ -49,15 +48,20 @@ def from_message(message: Message) -> AnyMessage:
 
 def ai_message(message: Message, **fields: Any) -> AIMessage:
     """An assistant message as LangChain's; calls whose arguments are no JSON object are its `invalid_tool_calls`."""
-    well = [call for call in message.tool_calls if isinstance(call.arguments, dict)]
-    ill = [call for call in message.tool_calls if not isinstance(call.arguments, dict)]
+    well = [
+        tool_call(name=call.name, args=call.arguments, id=call.id)
+        for call in message.tool_calls
+        if isinstance(call.arguments, dict)
+    ]
+    ill = [
+        invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error="the arguments are no JSON object")
+        for call in message.tool_calls
+        if isinstance(call.arguments, str)
+    ]
     return AIMessage(
         message.content or "",
-        tool_calls=[tool_call(name=call.name, args=call.arguments, id=call.id) for call in well],
-        invalid_tool_calls=[
-            invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error="the arguments are no JSON object")
-            for call in ill
-        ],
+        tool_calls=well,
+        invalid_tool_calls=ill,
         # LangChain keeps the two kinds apart; the order among them is the order of execution.
         additional_kwargs={"call_order": [call.id for call in message.tool_calls]} if ill else {},
         **fields,
@@ -75,18 +79,15 @@ def calls_of(message: AIMessage) -> tuple[ToolCall, ...]:
     return tuple(sorted(well + ill, key=lambda call: order.index(call.id) if call.id in order else len(order)))
 
 
-def langchain_call(call: ToolCall) -> LangChainCall:
-    """A well-formed call as LangChain's tools take it."""
-    return tool_call(name=call.name, args=dict(call.arguments), id=call.id)
-
-
 def spec_of(tool: BaseTool | dict[str, Any]) -> ToolSpec:
     """A LangChain tool, or one in OpenAI's form, in the vocabulary; a JSON schema is passed on as it is."""
     if isinstance(tool, dict):
         function = tool.get("function", tool)
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         return ToolSpec(name=function["name"], description=function.get("description", ""), input_schema=schema)
-    declared = tool.args_schema if isinstance(tool.args_schema, dict) else tool.tool_call_schema.model_json_schema()
+    declared: Any = tool.args_schema if isinstance(tool.args_schema, dict) else tool.tool_call_schema
+    if not isinstance(declared, dict):
+        declared = declared.model_json_schema()
     return ToolSpec(name=tool.name, description=tool.description, input_schema=declared)
 
 

@@ -151,9 +151,9 @@ class _Nodes:
 
 def _last_turn(state: RoutedState) -> tuple[AIMessage, int]:
     """The agent's last message, and how many messages came after it."""
-    messages = state["messages"]
-    place = max(place for place, message in enumerate(messages) if isinstance(message, AIMessage))
-    return messages[place], len(messages) - place - 1
+    spoken = ((place, message) for place, message in enumerate(state["messages"]) if isinstance(message, AIMessage))
+    place, reply = max(spoken, key=lambda found: found[0])
+    return reply, len(state["messages"]) - place - 1
 
 
 def is_cut(message: AnyMessage) -> bool:

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from langchain_core.messages import ToolMessage
+from langchain_core.messages.tool import tool_call
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import PrivateAttr
 
-from graphs.messages import langchain_call
 from mcp_servers.server import tool_result, tool_spec
 from trace_agents.calls import malformed_call
 from trace_agents.types import ToolCall, ToolResult, ToolSpec
@@ -72,7 +72,7 @@ class ToolSet:
         if malformed is not None:
             return ToolMessage(malformed.content, tool_call_id=call.id, name=call.name, status="error")
         tool = next(tool for tool in self.tools if tool.name == call.name)
-        return await tool.ainvoke(langchain_call(call))
+        return await tool.ainvoke(tool_call(name=call.name, args=cast(dict[str, Any], call.arguments), id=call.id))
 
 
 async def mcp_tools(client: McpClient) -> ToolSet:

@@ -16,6 +16,7 @@ from trace_agents.registry import load_environment
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES += sorted(ROOT.glob("*/README.md"))
 ROOMS = ("trace_agents", "mcp_servers", "graphs", "synth_envs", "training", "tests", "docs", "configs", ".ci")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

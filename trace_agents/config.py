@@ -16,9 +16,9 @@ from trace_agents.types import Record
 class RunSection(Record):
     """[run]: identity of the run."""
 
-    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(default="run", pattern=r"^[a-z0-9][a-z0-9._-]*$")
     """Start of the run's id."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Everything random in the run is drawn from this seed."""
 
 
@@ -33,13 +33,13 @@ class TargetSection(Record):
     """Tasks on which checkpoints and the composition are picked."""
     test_split: str = "test"
     """Tasks that are only reported on."""
-    rollouts_per_task: int = Field(8, ge=1)
+    rollouts_per_task: int = Field(default=8, ge=1)
     """Rollouts of each train task for the analysis."""
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature of those rollouts."""
-    max_turns: int = Field(30, ge=1)
+    max_turns: int = Field(default=30, ge=1)
     """Most agent turns of an episode (T of §3.1)."""
-    max_tokens: int = Field(128, ge=1)
+    max_tokens: int = Field(default=128, ge=1)
     """Most tokens sampled in one turn."""
 
 
@@ -62,15 +62,15 @@ class AnalysisSection(Record):
 
     analyst: str = "statistical"
     """`statistical` needs no language model; otherwise a LangChain chat-model spec (`provider:model`)."""
-    runs: int = Field(10, ge=1)
+    runs: int = Field(default=10, ge=1)
     """Independent labelling runs (N)."""
-    delta: float = Field(0.20, ge=0, le=1)
+    delta: float = Field(default=0.20, ge=0, le=1)
     """Least contrastive gap of a kept capability (the paper's delta)."""
-    rho: float = Field(0.10, ge=0, le=1)
+    rho: float = Field(default=0.10, ge=0, le=1)
     """Least coverage of a kept capability (the paper's rho)."""
-    keep_in: int = Field(8, ge=1)
+    keep_in: int = Field(default=8, ge=1)
     """Runs in which a capability must pass both bars to be kept (K of N)."""
-    max_capabilities: int = Field(8, ge=1)
+    max_capabilities: int = Field(default=8, ge=1)
     """Most capabilities kept, by coverage."""
 
     @model_validator(mode="after")
@@ -85,42 +85,42 @@ class SynthesisSection(Record):
 
     generator: str = "template"
     """`template` needs no language model; otherwise a LangChain chat-model spec."""
-    certification_seeds: int = Field(24, ge=1)
+    certification_seeds: int = Field(default=24, ge=1)
     """Seeds on which an environment must prove itself before training."""
-    certification_groups: int = Field(8, ge=1)
+    certification_groups: int = Field(default=8, ge=1)
     """Groups of base rollouts that check whether rewards vary within a group."""
 
 
 class TrainingSection(Record):
     """[training]: GRPO LoRA, one adapter per capability (§3.4, Appendix A)."""
 
-    group_size: int = Field(8, ge=2)
+    group_size: int = Field(default=8, ge=2)
     """Rollouts of one seed (K of Appendix A)."""
-    groups: int = Field(8, ge=1)
+    groups: int = Field(default=8, ge=1)
     """Groups an iteration (G of Appendix A)."""
-    iterations: int = Field(40, ge=1)
+    iterations: int = Field(default=40, ge=1)
     """Most iterations per capability."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     """AdamW's learning rate."""
-    rank: int = Field(8, ge=1)
+    rank: int = Field(default=8, ge=1)
     """LoRA rank."""
-    alpha: float = Field(16.0, gt=0)
+    alpha: float = Field(default=16.0, gt=0)
     """LoRA alpha; the update is scaled by alpha / rank."""
-    clip: float = Field(0.2, gt=0, lt=1)
+    clip: float = Field(default=0.2, gt=0, lt=1)
     """Clipping threshold of the per-token ratio (epsilon of Appendix A)."""
-    epochs: int = Field(2, ge=1)
+    epochs: int = Field(default=2, ge=1)
     """Passes over one iteration's rollouts."""
-    minibatches: int = Field(2, ge=1)
+    minibatches: int = Field(default=2, ge=1)
     """Optimiser steps a pass."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of training rollouts."""
-    validation_seeds: int = Field(48, ge=1)
+    validation_seeds: int = Field(default=48, ge=1)
     """Held-out seeds of the synthetic environment on which checkpoints are picked."""
-    validate_every: int = Field(2, ge=1)
+    validate_every: int = Field(default=2, ge=1)
     """Iterations between validations."""
-    patience: int = Field(4, ge=1)
+    patience: int = Field(default=4, ge=1)
     """Validations without a better success rate after which training stops."""
-    workers: int = Field(2, ge=1)
+    workers: int = Field(default=2, ge=1)
     """Adapters trained at once, each in a process of its own."""
 
 
@@ -131,22 +131,22 @@ class RoutingSection(Record):
     """`zero-shot`: the base's label logits (§3.5). `probe`: a linear probe trained on synthetic prompts."""
     compositions: tuple[Literal["sum", "gate"], ...] = ("sum", "gate")
     """`sum`: the sum of the adapters' deltas. `gate`: a token-level gate over them."""
-    rotations: int = Field(4, ge=1)
+    rotations: int = Field(default=4, ge=1)
     """Label orders over which the zero-shot router averages."""
-    probe_tasks: int = Field(200, ge=1)
+    probe_tasks: int = Field(default=200, ge=1)
     """Synthetic tasks per capability that train the probe and the gate."""
 
 
 class EvaluationSection(Record):
     """[evaluation]: the figures reported at the end."""
 
-    max_tasks: int | None = Field(None, ge=1)
+    max_tasks: int | None = Field(default=None, ge=1)
     """Most test tasks evaluated, in the split's order; None takes all."""
-    max_validation_tasks: int | None = Field(None, ge=1)
+    max_validation_tasks: int | None = Field(default=None, ge=1)
     """Most validation tasks used to pick a router and a composition; None takes all."""
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
     """0 is greedy."""
-    trials: int = Field(1, ge=1)
+    trials: int = Field(default=1, ge=1)
     """Rollouts of each task and arm."""
 
 

@@ -66,13 +66,13 @@ def _ratio(part: int, whole: int) -> float | None:
 class Thresholds(Record):
     """When a capability is kept (§3.3)."""
 
-    delta: float = Field(0.20, ge=-1, le=1)
+    delta: float = Field(default=0.20, ge=-1, le=1)
     """δ: the least contrastive gap."""
-    rho: float = Field(0.10, ge=0, le=1)
+    rho: float = Field(default=0.10, ge=0, le=1)
     """ρ: the least share of failed trajectories."""
-    runs: int = Field(10, ge=1)
+    runs: int = Field(default=10, ge=1)
     """N: independent labelling runs."""
-    keep_in: int = Field(8, ge=1)
+    keep_in: int = Field(default=8, ge=1)
     """K: runs of the N that must pass both thresholds."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ Rooms below the command line take a `Progress` and never print. The command line
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
 
@@ -28,19 +28,11 @@ class Stage(Protocol):
 class Progress(Protocol):
     """Listens to a run."""
 
-    def stage(self, name: str, total: int | None = None) -> StageContext:
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
         """A context that is the stage `name`, of `total` units (None: unknown); leaving it ends the stage."""
 
     def note(self, text: str) -> None:
         """A line worth keeping on the screen (`resuming: rollouts are done`)."""
-
-
-class StageContext(Protocol):
-    """What `Progress.stage` returns: enter it for the `Stage`."""
-
-    def __enter__(self) -> Stage: ...
-
-    def __exit__(self, *exc_info: object) -> bool | None: ...
 
 
 class _SilentStage:

@@ -112,7 +112,7 @@ class Candidate(Record):
         return cls(name=capability.name, title=title, description=capability.description, example=example_text(example))
 
 
-class ZeroShotConfig(Record):
+class LabelRouterConfig(Record):
     """How the zero-shot router asks."""
 
     base_model: str
@@ -127,7 +127,7 @@ class ZeroShotConfig(Record):
     base_description: str = "The task needs no special capability."
 
 
-class ZeroShotRouter:
+class LabelRouter:
     """The paper's training-free router: the label with the highest next-token logit of the base model (§3.5).
 
     The order of the labels sways small models, so the question is asked in rotated orders and each candidate's
@@ -135,7 +135,7 @@ class ZeroShotRouter:
     """
 
     def __init__(
-        self, endpoint: ModelEndpoint, chat: PromptFormat, candidates: Sequence[Candidate], config: ZeroShotConfig
+        self, endpoint: ModelEndpoint, chat: PromptFormat, candidates: Sequence[Candidate], config: LabelRouterConfig
     ) -> None:
         """
         Raises:
@@ -148,6 +148,7 @@ class ZeroShotRouter:
         _check_candidates(candidates, config)
         self._labels = config.labels[: len(self._candidates)]
         self._label_ids = label_token_ids(chat, self._labels)
+        self._told: set[Detail] = set()
 
     async def route(self, prompt: str) -> Route:
         """Ask the base model, in every rotation at once.
@@ -199,16 +200,21 @@ class ZeroShotRouter:
             asked = [self._chat.encode(self._text(prompt, order, detail)) for order in positions]
             tokens = max(len(ids) for ids in asked)
             if tokens <= self._config.max_prompt_tokens:
-                if detail is not self._config.detail:
-                    logger.warning(
-                        "the routing prompt shows %s instead of %s: more exceeds %d tokens",
-                        detail, self._config.detail, self._config.max_prompt_tokens,
-                    )  # fmt: skip
+                self._tell(detail)
                 return detail, asked
         raise UsageError(
             f"the routing prompt takes {tokens} tokens with titles alone, more than max_prompt_tokens "
             f"{self._config.max_prompt_tokens!r}: shorten the task's first message, or use a trained router"
         )
+
+    def _tell(self, detail: Detail) -> None:
+        """Warn, once per detail, that the prompt shows less than was asked for."""
+        if detail is not self._config.detail and detail not in self._told:
+            self._told.add(detail)
+            limit = self._config.max_prompt_tokens
+            logger.warning(
+                "the routing prompt shows %s instead of %s to fit %d tokens", detail, self._config.detail, limit
+            )
 
     def _text(self, prompt: str, order: np.ndarray, detail: Detail) -> str:
         """M_x, with candidate i in place `order[i]`."""
@@ -315,7 +321,7 @@ def _percentages(route: Route) -> str:
     return ", ".join(f"{name} {share:.1%}" for name, share in route.probabilities.items())
 
 
-def _check_candidates(candidates: Sequence[Candidate], config: ZeroShotConfig) -> None:
+def _check_candidates(candidates: Sequence[Candidate], config: LabelRouterConfig) -> None:
     names = [candidate.name for candidate in candidates]
     if not names:
         raise UsageError("the zero-shot router got no candidates: train at least one adapter")

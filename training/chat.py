@@ -26,7 +26,9 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.chat_template:
-            raise UsageError(f"tokenizer {tokenizer.name_or_path!r} has no chat template: add chat_template.jinja to its folder")
+            raise UsageError(
+                f"tokenizer {tokenizer.name_or_path!r} has no chat template: add chat_template.jinja to its folder"
+            )
         self.tokenizer = tokenizer
         self.stop_token = str(tokenizer.eos_token)
         self.stop_token_ids: tuple[int, ...] = (int(tokenizer.eos_token_id),)
@@ -65,7 +67,9 @@ class ChatFormat:
         after = text.index(_MARK) + len(_MARK)
         end = text.find(self.stop_token, after)
         if end < 0:
-            raise UsageError(f"the chat template does not end an assistant turn with {self.stop_token!r}: set eos_token to its end")
+            raise UsageError(
+                f"the chat template does not end an assistant turn with {self.stop_token!r}: set eos_token to its end"
+            )
         return self.encode(text[end + len(self.stop_token) :])
 
     def encode(self, text: str) -> list[int]:
@@ -104,7 +108,9 @@ def _parse_call(text: str, index: int) -> ToolCall:
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
         return ToolCall(id=call_id, name="", arguments=text)
     arguments = data.get("arguments", {})
-    return ToolCall(id=call_id, name=data["name"], arguments=arguments if isinstance(arguments, dict) else json.dumps(arguments))
+    return ToolCall(
+        id=call_id, name=data["name"], arguments=arguments if isinstance(arguments, dict) else json.dumps(arguments)
+    )
 
 
 def _loose_name(text: str) -> str:
@@ -117,7 +123,8 @@ def _template_message(message: Message) -> dict:
     if message.tool_calls:
         # Templates render arguments with `tojson`, so they take the object, not its text.
         out["tool_calls"] = [
-            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
+            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
         ]
     if message.role == "tool":
         out |= {"tool_call_id": message.tool_call_id or "", "name": message.name or ""}

@@ -24,12 +24,12 @@ class Seeds(Record):
     """As `load_environment` takes it."""
     train_from: int
     validate_from: int
-    validate: int
+    held_out: int
     """Held-out seeds."""
 
     def source(self, seed: int) -> TaskSource:
         """The task source."""
-        return SeededTasks(load_environment(self.environment), self.train_from, self.validate_from, self.validate)
+        return SeededTasks(load_environment(self.environment), self.train_from, self.validate_from, self.held_out)
 
 
 class Splits(Record):
@@ -38,13 +38,13 @@ class Splits(Record):
     environment: str
     train: str
     validation: str
-    validate: int
+    held_out: int
     """Held-out tasks, the first of the validation split."""
 
     def source(self, seed: int) -> TaskSource:
         """The task source."""
         environment = load_environment(self.environment)
-        held_out = environment.tasks(self.validation)[: self.validate]
+        held_out = environment.tasks(self.validation)[: self.held_out]
         return FixedTasks(environment, environment.tasks(self.train), held_out, seed)
 
 
@@ -75,7 +75,7 @@ async def run_jobs(jobs: Sequence[TrainingJob], workers: int, on_row: OnRow | No
         on_row: told of each job's iterations as they end.
 
     Raises:
-        InfrastructureError: a worker process died. What the jobs wrote stays, and running them again goes on from there.
+        InfrastructureError: a worker process died. What the jobs wrote stays; running them again goes on there.
     """
     context = multiprocessing.get_context("spawn")
     rows: Any = context.SimpleQueue()
@@ -85,7 +85,9 @@ async def run_jobs(jobs: Sequence[TrainingJob], workers: int, on_row: OnRow | No
         try:
             results = await asyncio.gather(*(loop.run_in_executor(pool, _work, job) for job in jobs))
         except BrokenProcessPool as error:
-            raise InfrastructureError("a training process died (out of memory?): resume the run, with fewer workers") from error
+            raise InfrastructureError(
+                "a training process died (out of memory?): resume the run, with fewer workers"
+            ) from error
         finally:
             rows.put(None)
             await listening
@@ -110,7 +112,8 @@ def _work(job: TrainingJob) -> TrainResult:
     """In the worker: train with an endpoint of its own."""
     import torch
 
-    from training.engine import Engine, RemoteEndpoint
+    from training.engine import Engine
+    from training.engine.remote import RemoteEndpoint
     from training.grpo import train
 
     torch.set_num_threads(job.threads)

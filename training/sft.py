@@ -107,10 +107,17 @@ def _loss(model: PreTrainedModel, batch: Sequence[Example], bfloat16: bool) -> t
         ids[row, : len(example.token_ids)] = torch.tensor(example.token_ids)
         weights[row, : len(example.token_ids)] = torch.tensor(example.weights)
     # Padding sits on the right, so causal attention never sees it and no mask is needed.
-    targets, target_weights = ids[:, 1:], weights[:, 1:]
-    chosen = target_weights > 0
+    targets, target_weights = ids[:, 1:].reshape(-1), weights[:, 1:].reshape(-1)
+    chosen = _padded(target_weights.nonzero()[:, 0], 512)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[:, :-1][chosen])
+        logits = model.lm_head(hidden[:, :-1].reshape(len(targets), -1)[chosen])
     losses = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
-    return (losses * target_weights[chosen]).sum() / target_weights[chosen].sum()
+    scale = target_weights[chosen]
+    scale[int((target_weights > 0).sum()) :] = 0.0
+    return (losses * scale).sum() / scale.sum()
+
+
+def _padded(index: torch.Tensor, multiple: int) -> torch.Tensor:
+    """`index` lengthened to a multiple by repeating its first entry, which then weighs nothing."""
+    return F.pad(index, (0, -len(index) % multiple), value=int(index[0]))

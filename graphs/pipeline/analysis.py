@@ -40,7 +40,9 @@ async def analyse(run: Run) -> None:
                 "the analysis kept no capability: lower [analysis] delta or rho, or sample more rollouts_per_task; "
                 f"the candidates are in {str(run.store.path('capabilities.json'))!r}"
             )
-        _score(run, trajectories, {name: labels for name, labels in found.verdicts().items() if name in kept_names(run)})
+        _score(
+            run, trajectories, {name: labels for name, labels in found.verdicts().items() if name in kept_names(run)}
+        )
 
 
 def kept(run: Run) -> list[Candidate]:

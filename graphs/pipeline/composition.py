@@ -73,7 +73,11 @@ def _samples(name: str, traces: Sequence[EpisodeTrace]) -> list[GateSample]:
 
 def _train_probe(run: Run) -> Probe:
     folder, plans = run.store.path("envs"), manifests(run)
-    pairs = [(plan.load_family(folder / name), environment) for (name, plan), environment in zip(plans.items(), environments(run).values(), strict=True) if name in adapter_folders(run)]
+    pairs = [
+        (plan.load_family(folder / name), environment)
+        for (name, plan), environment in zip(plans.items(), environments(run).values(), strict=True)
+        if name in adapter_folders(run)
+    ]
     first = next(iter(plans.values())).seeds.routing.first
     prompts = synthetic_prompts(pairs, range(first, first + run.config.routing.probe_tasks))
     probe = train_probe(PromptStates.from_pretrained(run.base), prompts)
@@ -110,7 +114,9 @@ def load_routers(run: Run) -> dict[str, Router]:
     """The configured routers, ready to route."""
     routers: dict[str, Router] = {}
     if "zero-shot" in run.config.routing.routers:
-        config = LabelRouterConfig(base_model=run.base_model, max_prompt_tokens=2048, rotations=run.config.routing.rotations)
+        config = LabelRouterConfig(
+            base_model=run.base_model, max_prompt_tokens=2048, rotations=run.config.routing.rotations
+        )
         routers["zero-shot"] = LabelRouter(run.endpoint, run.chat, _candidates(run), config)
     if "probe" in run.config.routing.routers:
         probe = Probe.load(run.store.path("routers") / "probe", run.base)

@@ -17,7 +17,8 @@ from trace_agents.runstore import RunStore
 from trace_agents.types import TaskInstance
 from training.base_agent import find_model
 from training.chat import ChatFormat, load_chat_format
-from training.engine import Engine, RemoteEndpoint
+from training.engine import Engine
+from training.engine.remote import RemoteEndpoint
 from training.rollouts import EpisodeTrace, RolloutConfig, collect_trials
 
 THREADS = 1
@@ -64,7 +65,7 @@ class Run:
 
     @cached_property
     def planted(self) -> tuple[str, ...]:
-        """Deficits planted in the base agent for measuring, empty for a natural one; never an input of a stage but evaluation."""
+        """Deficits planted in the base agent for measuring, empty for a natural one. Only scores read it."""
         from training.base_agent import planted_deficits
 
         return planted_deficits(self.base, self.target.name)
@@ -73,7 +74,9 @@ class Run:
         """Tasks of a split of the target, at most `most`."""
         tasks = self.target.tasks(split)[:most]
         if not tasks:
-            raise UsageError(f"split {split!r} of environment {self.target.name!r} has no tasks: choose another in [target]")
+            raise UsageError(
+                f"split {split!r} of environment {self.target.name!r} has no tasks: choose another in [target]"
+            )
         return tasks
 
     def rollout_config(self, model: str, temperature: float, models: Mapping[str, str] | None = None) -> RolloutConfig:
@@ -88,7 +91,12 @@ class Run:
         )
 
     async def sample(
-        self, stage: str, environment: Environment, pairs: Sequence[tuple[TaskInstance, int]], config: RolloutConfig, **listen
+        self,
+        stage: str,
+        environment: Environment,
+        pairs: Sequence[tuple[TaskInstance, int]],
+        config: RolloutConfig,
+        **listen,
     ) -> list[EpisodeTrace]:
         """Rollouts of (task, trial) pairs, counted for `stage`."""
         self.rollouts[stage] = self.rollouts.get(stage, 0) + len(pairs)

@@ -44,7 +44,11 @@ class Contestant:
 
 def inputs(run: Run) -> dict:
     """What the stage depends on, besides adapters, routers and compositions."""
-    return {"evaluation": run.config.evaluation.model_dump(), "target": run.config.target.model_dump(), "seed": run.config.run.seed}
+    return {
+        "evaluation": run.config.evaluation.model_dump(),
+        "target": run.config.target.model_dump(),
+        "seed": run.config.run.seed,
+    }
 
 
 async def evaluate(run: Run) -> None:
@@ -58,7 +62,9 @@ async def evaluate(run: Run) -> None:
         validation = run.tasks(run.config.target.validation_split, settings.max_validation_tasks)
         scores = await _pick(run, compositions, validation)
         picked = max(scores, key=lambda score: score.validation.value).name
-        run.store.write_json("router.json", RouterArtifact(capabilities=tuple(adapter_folders(run)), picked=picked, scores=tuple(scores)))
+        run.store.write_json(
+            "router.json", RouterArtifact(capabilities=tuple(adapter_folders(run)), picked=picked, scores=tuple(scores))
+        )
         tasks = run.tasks(run.config.target.test_split, settings.max_tasks)
         contestants = await _contestants(run, compositions, tasks)
         outcomes = await _play(run, contestants, tasks, "evaluation", keep={"base", picked})
@@ -68,10 +74,14 @@ async def evaluate(run: Run) -> None:
 
 async def _pick(run: Run, compositions: Sequence[str], tasks: Sequence[TaskInstance]) -> list[RouterScore]:
     """Pass rates of routers and compositions on validation tasks."""
-    contestants = [one for one in await _contestants(run, compositions, tasks) if one.kind in (ArmKind.ROUTER, ArmKind.COMPOSITION)]
+    contestants = [
+        one for one in await _contestants(run, compositions, tasks) if one.kind in (ArmKind.ROUTER, ArmKind.COMPOSITION)
+    ]
     outcomes = await _play(run, contestants, tasks, "validation", trials=1)
     return [
-        RouterScore(name=one.name, kind=one.kind, validation=summarise(one.name, one.kind, outcomes[one.name], {}).pass_rate)
+        RouterScore(
+            name=one.name, kind=one.kind, validation=summarise(one.name, one.kind, outcomes[one.name], {}).pass_rate
+        )
         for one in contestants
     ]
 
@@ -103,13 +113,21 @@ def adapters_by_truth(run: Run) -> dict[str, str]:
 
 
 async def _play(
-    run: Run, contestants: Sequence[Contestant], tasks: Sequence[TaskInstance], title: str, trials: int | None = None, keep: set[str] = frozenset()
+    run: Run,
+    contestants: Sequence[Contestant],
+    tasks: Sequence[TaskInstance],
+    title: str,
+    trials: int | None = None,
+    keep: set[str] = frozenset(),
 ) -> dict[str, list[TaskOutcome]]:
     """Outcomes of each contestant on each task, in the order of tasks and trials."""
     settings = run.config.evaluation
     pairs = [(task, trial) for task in tasks for trial in range(trials or settings.trials)]
     found: dict[str, list[TaskOutcome]] = {}
-    with run.progress.stage(title, len(contestants) * len(pairs)) as stage, TraceWriter(run.store.path(TRACES)) as writer:
+    with (
+        run.progress.stage(title, len(contestants) * len(pairs)) as stage,
+        TraceWriter(run.store.path(TRACES)) as writer,
+    ):
         for one in contestants:
             stage.note(one.name)
             config = run.rollout_config(one.model, settings.temperature, one.routes)
@@ -135,7 +153,11 @@ def _outcome(run: Run, one: Contestant, pair: tuple[TaskInstance, int], trace) -
 
 
 def _artifact(
-    run: Run, contestants: Sequence[Contestant], outcomes: Mapping[str, list[TaskOutcome]], tasks: Sequence[TaskInstance], picked: str
+    run: Run,
+    contestants: Sequence[Contestant],
+    outcomes: Mapping[str, list[TaskOutcome]],
+    tasks: Sequence[TaskInstance],
+    picked: str,
 ) -> EvaluationArtifact:
     known = set(run.planted)
     needs = {task.id: [need for need in task.capabilities if not known or need in known] for task in tasks}
@@ -166,7 +188,7 @@ def _artifact(
 
 
 def _routing(run: Run, contestants, outcomes, needs):
-    """Each router's choices on tasks that need exactly one trained capability, adapters named by the truth they train."""
+    """Each router's choices on tasks that need exactly one trained capability."""
     truth = {adapter: name for name, adapter in adapters_by_truth(run).items()}
     for one in contestants:
         if one.kind is ArmKind.ROUTER and truth:
@@ -182,7 +204,9 @@ def _resources(run: Run) -> Resources:
         rollouts[name] = sum(count.values()) if isinstance(count, dict) else count
     rollouts[STAGE] = run.rollouts.get(STAGE, 0)
     seconds = {name: record.seconds for name, record in stages.items()}
-    return Resources(rollouts=rollouts, seconds=seconds, peak_memory=max([peak_memory(), *(r.peak_memory for r in stages.values())]))
+    return Resources(
+        rollouts=rollouts, seconds=seconds, peak_memory=max([peak_memory(), *(r.peak_memory for r in stages.values())])
+    )
 
 
 def _notes(run: Run):

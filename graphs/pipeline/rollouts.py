@@ -12,7 +12,11 @@ STAGE = "rollouts"
 
 def inputs(run: Run) -> dict:
     """What the stage depends on."""
-    return {"target": run.config.target.model_dump(), "agent": run.config.agent.model_dump(), "seed": run.config.run.seed}
+    return {
+        "target": run.config.target.model_dump(),
+        "agent": run.config.agent.model_dump(),
+        "seed": run.config.run.seed,
+    }
 
 
 async def roll_out(run: Run) -> None:
@@ -37,7 +41,9 @@ async def roll_out(run: Run) -> None:
                 stage.note(f"{passed} passed")
                 stage.advance()
 
-            await run.sample(STAGE, run.target, left, run.rollout_config(run.base_model, settings.temperature), on_trace=keep)
+            await run.sample(
+                STAGE, run.target, left, run.rollout_config(run.base_model, settings.temperature), on_trace=keep
+            )
         facts["rollouts"] = len(pairs)
 
 

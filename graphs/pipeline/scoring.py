@@ -30,7 +30,11 @@ def planted_lacking(
 def score_analysis(verdicts: Verdicts, lacking: Mapping[str, Mapping[str, bool]]) -> AnalysisScore:
     """Kept capabilities matched one to one with planted deficits, best F1 of the LACKING labels first."""
     pairs = sorted(
-        ((agreement(labels, truth), name, planted) for name, labels in verdicts.items() for planted, truth in lacking.items()),
+        (
+            (agreement(labels, truth), name, planted)
+            for name, labels in verdicts.items()
+            for planted, truth in lacking.items()
+        ),
         reverse=True,
     )
     matched: dict[str, str] = {}

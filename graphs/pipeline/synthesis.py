@@ -44,7 +44,9 @@ async def build_environments(run: Run) -> None:
         facts["rejected"] = made.rejected
         facts["rollouts"] = run.rollouts.get(STAGE, 0)
         if not made.manifests:
-            raise UsageError(f"no environment was certified ({made.rejected}): register a family for {run.target.name!r}")
+            raise UsageError(
+                f"no environment was certified ({made.rejected}): register a family for {run.target.name!r}"
+            )
 
 
 def manifests(run: Run) -> dict[str, Manifest]:

@@ -26,7 +26,7 @@ def inputs(run: Run) -> dict:
 
 
 async def train_adapters(run: Run) -> None:
-    """Write `adapters/<slug>/` and `metrics.jsonl`. An adapter that is no better than the base on held-out seeds is not used."""
+    """Write `adapters/<slug>/` and `metrics.jsonl`; an adapter no better than the base on held-out seeds is not used."""
     if run.finished(STAGE, inputs(run), [FOLDER]):
         return
     with run.store.stage(STAGE, inputs(run), [FOLDER]) as facts:
@@ -37,7 +37,9 @@ async def train_adapters(run: Run) -> None:
         facts["validation"] = {name: [result.initial.success, result.best.success] for name, result in results.items()}
         facts["adapters"] = [name for name, result in results.items() if result.best.rank > result.initial.rank]
         if not facts["adapters"]:
-            raise UsageError(f"no adapter improved on held-out seeds ({facts['validation']}): raise [training] iterations or lr")
+            raise UsageError(
+                f"no adapter improved on held-out seeds ({facts['validation']}): raise [training] iterations or lr"
+            )
         if run.config.baseline.enabled:
             spent = sum(facts["rollouts"].values()) + sum(_spent(run, stage) for stage in ("rollouts", "synthesis"))
             found = await _train(run, "baseline", [_baseline_job(run, spent)], 1)
@@ -77,11 +79,16 @@ def _adapter_job(run: Run, name: str, index: int) -> TrainingJob:
         environment=f"{(run.store.path(FOLDER) / name / 'environment.py').resolve()}:environment",
         train_from=seeds.training.first + 1_000_000 * run.config.run.seed,
         validate_from=seeds.validation.first,
-        validate=run.config.training.validation_seeds,
+        held_out=run.config.training.validation_seeds,
     )
     config = _config(run, run.config.run.seed * 1000 + index)
     return TrainingJob(
-        name=name, base=run.base.resolve(), tasks=tasks, config=config, folder=run.store.folder("adapters").resolve(), endpoint=run.config.agent.endpoint
+        name=name,
+        base=run.base.resolve(),
+        tasks=tasks,
+        config=config,
+        folder=run.store.folder("adapters").resolve(),
+        endpoint=run.config.agent.endpoint,
     )
 
 
@@ -90,13 +97,23 @@ def _baseline_job(run: Run, rollouts: int) -> TrainingJob:
     target, training = run.config.target, run.config.training
     iterations = max(1, math.ceil(rollouts / (training.groups * training.group_size)))
     config = _config(run, run.config.run.seed * 1000 + 999)
-    config = config.model_copy(update={"iterations": iterations, "patience": iterations, "validate_every": max(1, iterations // 12)})
+    config = config.model_copy(
+        update={"iterations": iterations, "patience": iterations, "validate_every": max(1, iterations // 12)}
+    )
     tasks = Splits(
-        environment=target.environment, train=target.train_split, validation=target.validation_split, validate=training.validation_seeds
+        environment=target.environment,
+        train=target.train_split,
+        validation=target.validation_split,
+        held_out=training.validation_seeds,
     )
     return TrainingJob(
-        name=BASELINE, base=run.base.resolve(), tasks=tasks, config=config, folder=run.store.folder("baseline").resolve(),
-        endpoint=run.config.agent.endpoint, threads=training.workers,
+        name=BASELINE,
+        base=run.base.resolve(),
+        tasks=tasks,
+        config=config,
+        folder=run.store.folder("baseline").resolve(),
+        endpoint=run.config.agent.endpoint,
+        threads=training.workers,
     )
 
 

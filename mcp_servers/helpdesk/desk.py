@@ -7,9 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trace_agents.types import ToolResult
-
 from mcp_servers.helpdesk.tools import PAYMENT_METHODS, SIZES, TOOLS
+from trace_agents.types import ToolResult
 
 State = dict[str, Any]
 """`customers`: email → {customer_id, name, orders}; `orders`: number → order; `invoices`, `transfers`: logs."""

@@ -8,9 +8,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from trace_agents.errors import UsageError, unknown
-from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
-
 from mcp_servers.helpdesk.desk import Desk
 from mcp_servers.helpdesk.expert import gold_actions, told_facts
 from mcp_servers.helpdesk.scenario import Kind, Recipe, Scenario, sample_scenario
@@ -18,8 +15,14 @@ from mcp_servers.helpdesk.tools import TOOLS
 from mcp_servers.helpdesk.truth import exercised, tells
 from mcp_servers.helpdesk.user import Customer
 from mcp_servers.helpdesk.wording import first_message
+from trace_agents.errors import UsageError, unknown
+from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
-SPLITS: dict[str, tuple[int, int]] = {"train": (60, 9_000_000), "validation": (150, 9_100_000), "test": (400, 9_200_000)}
+SPLITS: dict[str, tuple[int, int]] = {
+    "train": (60, 9_000_000),
+    "validation": (150, 9_100_000),
+    "test": (400, 9_200_000),
+}
 """Split → (number of tasks, first seed). Seeds from 9,000,000 on are reserved for the splits."""
 RESERVED_SEEDS = 9_000_000
 
@@ -98,7 +101,9 @@ class Helpdesk:
         if split == "seed" and number.isdigit():
             return self.generate(int(number))
         if split not in SPLITS or not number.isdigit() or int(number) >= SPLITS[split][0]:
-            raise UsageError(f"unknown task {task_id!r} of environment 'helpdesk': use for example 'train-000' or 'seed-42'")
+            raise UsageError(
+                f"unknown task {task_id!r} of environment 'helpdesk': use for example 'train-000' or 'seed-42'"
+            )
         return _task(SPLITS[split][1] + int(number), task_id, split)
 
     def generate(self, seed: int) -> TaskInstance:
@@ -116,7 +121,9 @@ class Helpdesk:
         return exercised(Scenario.model_validate(task.data), messages)
 
 
-def task_from_scenario(scenario: Scenario, task_id: str, environment: str, seed: int, split: str | None = None) -> TaskInstance:
+def task_from_scenario(
+    scenario: Scenario, task_id: str, environment: str, seed: int, split: str | None = None
+) -> TaskInstance:
     """The task instance of a scenario."""
     return TaskInstance(
         id=task_id,

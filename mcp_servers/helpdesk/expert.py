@@ -9,15 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator
 
-from trace_agents.types import ToolCall
-
 from mcp_servers.helpdesk.scenario import Kind, Need, Request, Scenario
+from trace_agents.types import ToolCall
 
 Action = ToolCall | str
 """A tool call, or a text said to the customer."""
 
 
-def gold_actions(scenario: Scenario, lapses: Collection[str] = (), rng: random.Random | None = None) -> Iterator[Action]:
+def gold_actions(
+    scenario: Scenario, lapses: Collection[str] = (), rng: random.Random | None = None
+) -> Iterator[Action]:
     """The actions in order; the last is the closing message.
 
     Args:

@@ -8,18 +8,103 @@ from typing import Any
 
 from pydantic import Field
 
-from trace_agents.types import Record
-
 from mcp_servers.helpdesk.desk import State
 from mcp_servers.helpdesk.tools import PAYMENT_METHODS, SIZES
+from trace_agents.types import Record
 
-FIRST = "Ana Ben Cora Dan Eva Finn Gina Hugo Iris Jack Kira Leo Mia Noah Olga Paul Rosa Sam Tina Umar".split()
-LAST = "Adams Bauer Costa Diaz Evans Fox Garcia Hill Ito Jones Klein Lopez Moore Nash Olsen Patel Quinn Reed".split()
-COLOURS = "red blue green black white grey pink brown yellow purple".split()
-THINGS = "mug hat lamp shirt scarf jacket bag belt towel pillow blanket clock coat dress vase".split()
-STREETS = "Oak Elm Maple Cedar Pine Birch Lake Hill River Park Mill Church King Queen Station Garden".split()
+FIRST = [
+    "Ana",
+    "Ben",
+    "Cora",
+    "Dan",
+    "Eva",
+    "Finn",
+    "Gina",
+    "Hugo",
+    "Iris",
+    "Jack",
+    "Kira",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tina",
+    "Umar",
+]
+LAST = [
+    "Adams",
+    "Bauer",
+    "Costa",
+    "Diaz",
+    "Evans",
+    "Fox",
+    "Garcia",
+    "Hill",
+    "Ito",
+    "Jones",
+    "Klein",
+    "Lopez",
+    "Moore",
+    "Nash",
+    "Olsen",
+    "Patel",
+    "Quinn",
+    "Reed",
+]
+COLOURS = ["red", "blue", "green", "black", "white", "grey", "pink", "brown", "yellow", "purple"]
+THINGS = [
+    "mug",
+    "hat",
+    "lamp",
+    "shirt",
+    "scarf",
+    "jacket",
+    "bag",
+    "belt",
+    "towel",
+    "pillow",
+    "blanket",
+    "clock",
+    "coat",
+    "dress",
+    "vase",
+]
+STREETS = [
+    "Oak",
+    "Elm",
+    "Maple",
+    "Cedar",
+    "Pine",
+    "Birch",
+    "Lake",
+    "Hill",
+    "River",
+    "Park",
+    "Mill",
+    "Church",
+    "King",
+    "Queen",
+    "Station",
+    "Garden",
+]
 SUFFIXES = ("Street", "Road", "Lane", "Avenue")
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 CARRIERS = ("UPS", "DHL", "FedEx")
 
 
@@ -123,7 +208,12 @@ def sample_scenario(rng: random.Random, recipe: Recipe) -> Scenario:
             state["customers"][address] = {"name": other, "orders": [_add_order(rng, state)]}
     omitted, offers = _omissions(rng, requests, recipe)
     return Scenario(
-        customer=email, requests=requests, omitted=omitted, offers_email=offers, state=state, phrasing=rng.getrandbits(32)
+        customer=email,
+        requests=requests,
+        omitted=omitted,
+        offers_email=offers,
+        state=state,
+        phrasing=rng.getrandbits(32),
     )
 
 
@@ -170,7 +260,12 @@ def _add_order(rng: random.Random, state: State, **overrides: Any) -> str:
     numbers = rng.sample(range(10, 100), count)
     names = [f"{rng.choice(COLOURS)} {thing}" for thing in rng.sample(THINGS, count)]
     items = [
-        {"item_id": f"I{number}", "name": name, "size": rng.choice(SIZES), "price": f"{rng.randint(5, 99)}.{rng.choice(('00', '50', '99'))}"}
+        {
+            "item_id": f"I{number}",
+            "name": name,
+            "size": rng.choice(SIZES),
+            "price": f"{rng.randint(5, 99)}.{rng.choice(('00', '50', '99'))}",
+        }
         for number, name in zip(numbers, names, strict=True)
     ]
     order = {

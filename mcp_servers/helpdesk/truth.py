@@ -1,4 +1,4 @@
-"""Which capabilities a conversation exercised, by the desk's own rules: the yardstick of the analysis, never its input."""
+"""Which capabilities a conversation exercised, by the desk's own rules: the analysis' yardstick, never its input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from typing import Any
 from mcp_servers.helpdesk.scenario import Kind, Need, Request, Scenario
 from trace_agents.types import Message
 
+_DAY = re.compile(r"(\d{1,2}) ([a-z]{3})([a-z]*)")
+
 
 def tells(said: str, fact: str) -> bool:
-    """Whether the lower-case text `said` holds the fact; `january 15` does not tell `january 1`."""
-    return re.search(rf"(?<!\w){re.escape(fact.lower())}(?!\d)", said) is not None
+    """Whether the lower-case text `said` holds the fact; a day may be put as `4 May`, `4th of May` or `May 4`.
+
+    `14 May` and `May 14` do not tell `4 May`, nor does `May 4` tell `May 14`.
+    """
+    form = re.escape(fact.lower())
+    if day := _DAY.fullmatch(fact.lower()):
+        number, month = f"{day[1]}(?:st|nd|rd|th)?", f"{day[2]}(?:{day[3]})?"
+        form = rf"(?:{number} (?:of )?{month}|{month}\.? (?:the )?{number})"
+    return re.search(rf"(?<!\w){form}(?!\d)", said) is not None
 
 
 def exercised(scenario: Scenario, messages: Sequence[Message]) -> dict[str, bool]:
@@ -28,7 +37,9 @@ def exercised(scenario: Scenario, messages: Sequence[Message]) -> dict[str, bool
     return found
 
 
-def _decisions(scenario: Scenario, calls: Sequence[tuple[str, dict[str, Any]]], said: str) -> Iterator[tuple[Need, bool]]:
+def _decisions(
+    scenario: Scenario, calls: Sequence[tuple[str, dict[str, Any]]], said: str
+) -> Iterator[tuple[Need, bool]]:
     if len(scenario.requests) > 1:
         touched = {arguments.get("order_id") for _, arguments in calls}
         yield Need.ALL_REQUESTS, all(request.order_id in touched for request in scenario.requests)

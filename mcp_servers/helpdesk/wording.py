@@ -9,15 +9,27 @@ from mcp_servers.helpdesk.scenario import Kind, Request, Scenario
 # Each kind's clauses in two moods: after "please" (imperative) and after "I want to" (infinitive).
 _DO = {
     Kind.CANCEL: ("cancel {order}", "call off {order}", "stop {order}"),
-    Kind.RETURN: ("take back the {item} from {order}", "return the {item} from {order}", "refund the {item} from {order}"),
+    Kind.RETURN: (
+        "take back the {item} from {order}",
+        "return the {item} from {order}",
+        "refund the {item} from {order}",
+    ),
     Kind.EXCHANGE: ("exchange the {item} from {order} for size {size}", "swap the {item} from {order} for size {size}"),
-    Kind.ADDRESS: ("send {order} to {address}", "change the address of {order} to {address}", "deliver {order} to {address}"),
+    Kind.ADDRESS: (
+        "send {order} to {address}",
+        "change the address of {order} to {address}",
+        "deliver {order} to {address}",
+    ),
     Kind.TRACK: ("tell me when {order} arrives", "check when {order} gets here", "let me know when {order} comes"),
     Kind.INVOICE: ("send the invoice for {order} to {email}", "email the invoice of {order} to {email}"),
 }
 _WANT = {
     Kind.CANCEL: ("cancel {order}", "call off {order}"),
-    Kind.RETURN: ("return the {item} from {order}", "send back the {item} from {order}", "get a refund for the {item} from {order}"),
+    Kind.RETURN: (
+        "return the {item} from {order}",
+        "send back the {item} from {order}",
+        "get a refund for the {item} from {order}",
+    ),
     Kind.EXCHANGE: ("exchange the {item} from {order} for size {size}", "have the {item} from {order} in size {size}"),
     Kind.ADDRESS: ("have {order} sent to {address}", "change the address of {order} to {address}"),
     Kind.TRACK: ("know when {order} arrives", "find out when {order} gets here", "hear when {order} comes"),
@@ -39,7 +51,14 @@ def first_message(scenario: Scenario) -> str:
 def _single(rng: random.Random, scenario: Scenario) -> str:
     request = scenario.requests[0]
     do, want = _clause(rng, scenario, request, _DO), _clause(rng, scenario, request, _WANT)
-    patterns = (f"Please {do}.", f"Could you {do}?", f"Can you {do}?", f"I want to {want}.", f"I would like to {want}.", f"I need to {want}.")
+    patterns = (
+        f"Please {do}.",
+        f"Could you {do}?",
+        f"Can you {do}?",
+        f"I want to {want}.",
+        f"I would like to {want}.",
+        f"I need to {want}.",
+    )
     return rng.choice(patterns)
 
 
@@ -60,7 +79,11 @@ def _clause(rng: random.Random, scenario: Scenario, request: Request, moods: dic
     pattern = rng.choice(moods[request.kind])
     if {"address", "email"} & set(scenario.omitted):
         pattern = _OMITTED[request.kind]
-    order = "my order" if "order" in scenario.omitted else rng.choice(("order {0}", "my order {0}")).format(request.order_id)
+    order = (
+        "my order"
+        if "order" in scenario.omitted
+        else rng.choice(("order {0}", "my order {0}")).format(request.order_id)
+    )
     return pattern.format(
         order=order, item=item_name(scenario, request), size=request.size, address=request.address, email=request.email
     )

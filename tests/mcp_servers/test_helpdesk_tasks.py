@@ -92,9 +92,10 @@ async def test_an_agent_that_makes_random_calls_fails():
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(DESK.splits, 2)))
-def test_splits_share_no_prompt_no_database_and_no_customer(one, other):
+def test_splits_share_no_database_no_customer_and_no_prompt_that_names_anything(one, other):
+    """Prompts that leave everything out (`Please cancel my order.`) are alike by nature."""
     for part in (
-        lambda task: task.prompt,
+        lambda task: task.prompt if any(char.isdigit() for char in task.prompt) else task.id,
         lambda task: json.dumps(task.data["state"], sort_keys=True),
         lambda task: (task.data["customer"], task.data["requests"][0]["order_id"]),
     ):
@@ -202,16 +203,28 @@ async def test_the_gold_behaviour_exercises_all_that_is_needed_by_the_ground_tru
             assert DESK.exercised(task, messages)[need] is False, (task.id, need)
 
 
-async def test_a_date_that_only_begins_like_the_true_one_is_not_told():
+DAYS = {
+    "1 May": True,
+    "1st of May": True,
+    "May 1": True,
+    "May 1st, 2027": True,
+    "11 May": False,
+    "May 11": False,
+    "May 10": False,
+    "1 March": False,
+    "May": False,
+}
+
+
+async def test_the_day_may_be_told_in_any_common_form_and_no_other_day_passes_for_it():
     task = next(task for task in ALL if task.capabilities == (Need.TELL_ARRIVAL,))
     scenario = scenario_of(task)
     number = scenario.requests[0].order_id
-    scenario.state["orders"][number]["arrives"] = "January 1"
+    scenario.state["orders"][number]["arrives"] = "1 May"
     task = task.model_copy(update={"data": scenario.model_dump(mode="json")})
     look = ToolCall(name="track_shipment", arguments={"order_id": number})
-    told = {"January 15": False, "January 1": True, "January 1st": True, "january 1, 2027": True, "February 1": False}
-    for day, success in told.items():
-        assert (await play(task, [look, f"It arrives on {day}."]))[0].success is success, day
+    told = {day: (await play(task, [look, f"It arrives on {day}."]))[0].success for day in DAYS}
+    assert told == DAYS
 
 
 def test_every_capability_of_the_policy_is_needed_by_tasks_of_each_split():

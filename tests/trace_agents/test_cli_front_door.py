@@ -75,13 +75,8 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
-    arguments: list[str],
-    wanted: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], wanted: str, capsys: pytest.CaptureFixture[str], elsewhere: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     code, line = said(capsys, *arguments)
     assert code == 2
     assert wanted in line
@@ -131,7 +126,7 @@ def test_a_full_disk_in_a_run_says_how_to_go_on(capsys: pytest.CaptureFixture[st
 def test_a_full_standard_output_is_reported(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as out:
         run = subprocess.run(
-            [sys.executable, "-m", "trace_agents", "--version"], stdout=out, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "trace_agents.cli", "--version"], stdout=out, stderr=subprocess.PIPE, text=True
         )
     assert run.returncode == 2
     assert "the disk is full at 'standard output'" in run.stderr
@@ -147,7 +142,7 @@ def test_a_folder_without_permission_is_one_line(capsys: pytest.CaptureFixture[s
 
 
 def test_a_reader_that_goes_away_is_no_error(sample: Path) -> None:
-    command = f"{sys.executable} -m trace_agents report {sample} | head -n 1"
+    command = f"{sys.executable} -m trace_agents.cli report {sample} | head -n 1"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert run.stderr == ""
 

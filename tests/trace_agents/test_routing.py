@@ -19,10 +19,10 @@ from trace_agents.routing import (
     Candidate,
     Detail,
     FixedRouter,
+    LabelRouter,
+    LabelRouterConfig,
     Route,
     Router,
-    ZeroShotConfig,
-    ZeroShotRouter,
     label_token_ids,
     oracle_route,
     position_bias,
@@ -75,11 +75,11 @@ CANDIDATES = [
     Candidate(name=name.lower(), title=name, description=f"{name} things.", example=f"user: {name} it")
     for name in ("Unlock", "Refund", "Track")
 ]
-CONFIG = ZeroShotConfig(base_model="tiny", max_prompt_tokens=10_000)
+CONFIG = LabelRouterConfig(base_model="tiny", max_prompt_tokens=10_000)
 
 
-def router_over(endpoint: OpinionatedEndpoint, **changes: object) -> ZeroShotRouter:
-    return ZeroShotRouter(endpoint, CharacterFormat(), CANDIDATES, CONFIG.model_copy(update=changes))
+def router_over(endpoint: OpinionatedEndpoint, **changes: object) -> LabelRouter:
+    return LabelRouter(endpoint, CharacterFormat(), CANDIDATES, CONFIG.model_copy(update=changes))
 
 
 async def test_the_most_likely_label_names_the_adapter_whatever_the_places_add() -> None:
@@ -180,7 +180,7 @@ def test_bad_candidates_and_labels_are_refused_by_name(
 ) -> None:
     config = CONFIG.model_copy(update=changes)
     with pytest.raises(UsageError, match=message):
-        ZeroShotRouter(OpinionatedEndpoint(CONTENT), CharacterFormat(), candidates, config)
+        LabelRouter(OpinionatedEndpoint(CONTENT), CharacterFormat(), candidates, config)
 
 
 @given(

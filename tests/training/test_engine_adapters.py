@@ -218,6 +218,12 @@ async def test_an_adapter_that_would_be_applied_wrongly_is_refused(
     assert "new" not in await engine.models()
 
 
+async def test_a_base_served_under_another_name_still_takes_its_adapters(base: Path, adapters: dict[str, Path]) -> None:
+    engine = Engine.from_pretrained(base, name="policy")
+    await engine.load_adapter("a", str(adapters["a"]))
+    assert await engine.models() == ["policy", "a"]
+
+
 async def test_keys_and_shapes_that_match_no_layer_of_the_base_are_refused(
     engine: Engine, adapters: dict[str, Path]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,17 +19,8 @@ from trace_agents.errors import UsageError
 from trace_agents.routing import BASE, Router
 from trace_agents.types import Capability, Message, TaskInstance
 from training.chat import ChatFormat
-from training.router import (
-    Pooling,
-    Probe,
-    ProbeRouter,
-    ProbeTraining,
-    PromptStates,
-    features,
-    fit_logistic,
-    synthetic_prompts,
-    train_probe,
-)
+from training.probe import Pooling, Probe, PromptStates, features, fit_logistic
+from training.router import ProbeRouter, ProbeTraining, synthetic_prompts, train_probe
 
 WORDS = {"unlock": "unlock open release", "refund": "refund money return", BASE: "hello thanks bye"}
 PROMPTS = {
@@ -139,6 +130,21 @@ async def test_a_loaded_probe_routes_new_prompts_like_the_one_that_was_saved(
     alone = await routers[1].route(prompts[1])
     assert alone.scores == pytest.approx(routes[1][1].scores, abs=1e-3)
     assert sum(routes[1][0].probabilities.values()) == pytest.approx(1.0)
+
+
+def test_the_base_is_chosen_only_where_it_is_likely_enough() -> None:
+    probe = Probe(("a", BASE, "b"), 0, Pooling.MEAN, np.zeros((3, 2)), np.zeros(3), "", base_threshold=0.8)
+    shares = np.array([[0.1, 0.7, 0.2], [0.05, 0.85, 0.1], [0.5, 0.1, 0.4]])
+    assert probe.choose(np.log(shares)).tolist() == [2, 1, 0]
+    assert replace(probe, base_threshold=0.0).choose(np.log(shares)).tolist() == [1, 1, 0]
+    assert Probe(("a", "b"), 0, Pooling.MEAN, np.zeros((2, 2)), np.zeros(2), "").choose(
+        np.log(shares[:, :2])
+    ).tolist() == [1, 1, 0]
+
+
+def test_the_cost_of_a_miss_sets_how_likely_that_is(states: PromptStates) -> None:
+    assert train_probe(states, PROMPTS, ProbeTraining(miss_cost=3.0)).base_threshold == 0.75
+    assert train_probe(states, PROMPTS, ProbeTraining(miss_cost=0.0)).base_threshold == 0.0
 
 
 def test_a_probe_refuses_another_base_and_damaged_files(base: Path, probe: Probe, tmp_path: Path) -> None:

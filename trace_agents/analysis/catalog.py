@@ -12,15 +12,19 @@ from trace_agents.analysis.values import identifier_pattern, mentions, stem, wor
 from trace_agents.analysis.views import View, leaf_name
 from trace_agents.types import ToolSpec
 
-_READ_VERBS = frozenset(
-    "get find search list read look lookup check query view fetch show describe track count verify calculate compute "
-    "think retrieve inspect browse compare estimate preview print head cat ls grep open".split()
-)
-_WRITE_VERBS = frozenset(
-    "add apply approve assign book buy cancel change charge close create delete deny discharge edit exchange insert "
-    "issue lock make modify move order pay place post prescribe put reassign refund register remove rename renew replace "
-    "reserve reset return revoke schedule send set submit swap transfer unlock update upgrade upload write".split()
-)
+_VERBS = {
+    False: """
+        get find search list read look lookup check query view fetch show describe track count verify calculate compute
+        think retrieve inspect browse compare estimate preview print head cat ls grep open
+    """,
+    True: """
+        add apply approve assign book buy cancel change charge close create delete deny discharge edit exchange insert
+        issue lock make modify move order pay place post prescribe put reassign refund register remove rename renew
+        replace reserve reset return revoke schedule send set submit swap transfer unlock update upgrade upload write
+    """,
+}
+"""Verbs of tool names: whether they write → the verbs."""
+_WRITES = {verb: writes for writes, verbs in _VERBS.items() for verb in verbs.split()}
 _MAX_VALUES = 12
 """Distinct values up to which a field is categorical."""
 
@@ -68,8 +72,8 @@ def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
         return True
     tokens = name.replace("-", "_").lower().split("_")
     for token in tokens:
-        if token in _READ_VERBS or token in _WRITE_VERBS:
-            return token in _WRITE_VERBS
+        if token in _WRITES:
+            return _WRITES[token]
     new, total = 0, 0
     for view in views[:500]:
         for call in view.by_tool.get(name, ()):

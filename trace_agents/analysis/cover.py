@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trace_agents.analysis.matrix import LabelMatrix
+from trace_agents.analysis.preference import complexity, is_cause
 from trace_agents.analysis.significance import LACKING, Counts, Floats, Outcomes, count, explained, shown_within
-from trace_agents.analysis.statements import AnyOf, Statement
 
 
 @dataclass(frozen=True)
@@ -38,42 +38,6 @@ class Chosen:
     """Failures that it explains first."""
     absorbed: tuple[int, ...]
     """Rows of candidates that it makes redundant, strongest first."""
-
-
-def complexity(statement: Statement) -> float:
-    """Nats that a statement's length costs: of two that explain the same, the plainer one is chosen."""
-    if isinstance(statement, AnyOf):
-        return 1.0 + 2.0 * len(statement.parts)
-    extras = len(statement.when) * 2 + max(len(getattr(statement, "facts", ())) - 1, 0) * 2
-    plain = {
-        "obtain": 0.0,
-        "recover": 0.0,
-        "source": 0.0,
-        "refrain": 0.5,
-        "report": 0.5,
-        "cover": 0.5,
-        "match": 0.5,
-        "fulfil": 1.0,
-    }
-    return extras + plain.get(statement.kind, 2.0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
-
-
-def is_cause(statement: Statement) -> bool:
-    """Whether a statement says how a deed goes wrong, and not only that it was not done, or done wrong.
-
-    What an episode was for is left undone whichever capability is lacking, so such symptoms are chosen only for
-    the failures that no cause explains.
-    """
-    if isinstance(statement, AnyOf):
-        return all(is_cause(part) for part in statement.parts)
-    if statement.kind == "refrain":
-        return bool(statement.facts)
-    return statement.kind in _CAUSES
-
-
-_CAUSES = frozenset(
-    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
-)
 
 
 def stepwise(matrix: LabelMatrix, outcomes: Outcomes, config: CoverConfig) -> list[Chosen]:
@@ -114,7 +78,7 @@ def _sharpest(
     lacking = (matrix.labels_ST == LACKING) & outcomes.failed_T
     both = (lacking & lacking[row]).sum(axis=1)
     either = (lacking | lacking[row]).sum(axis=1)
-    alike = usable_S & (both >= 0.8 * either)
+    alike = usable_S & (both >= 0.9 * either)
     return int(np.where(alike, totals.delta - 0.04 * costs, -np.inf).argmax())
 
 

@@ -12,6 +12,7 @@ from trace_agents.analysis.catalog import Catalog, survey
 from trace_agents.analysis.cover import Chosen, CoverConfig, stepwise
 from trace_agents.analysis.matrix import NARROWABLE, Conditions, LabelMatrix, conditions, label_all, themes, united
 from trace_agents.analysis.mining import propose
+from trace_agents.analysis.preference import complexity
 from trace_agents.analysis.significance import (
     LACKING,
     NA,
@@ -27,7 +28,6 @@ from trace_agents.analysis.significance import (
 )
 from trace_agents.analysis.statements import Refrain, Statement
 from trace_agents.analysis.views import View
-
 
 _FACT_GAIN = 1.35
 """Nats that each fact of a guard must add (a likelihood ratio of 2.7: 5 %, one-sided)."""
@@ -83,7 +83,8 @@ def discover(views: Sequence[View], config: DiscoveryConfig) -> Discovery:
     """Mine, test against chance, cover the failures, and unite what is one capability."""
     outcomes = outcomes_of(views)
     catalog = survey(views)
-    matrix = label_all(propose(views, catalog), views).distinct()
+    statements = sorted(propose(views, catalog), key=complexity)  # Of equal labels, the plainer statement stays.
+    matrix = label_all(statements, views).distinct()
     found = conditions(views, catalog)
     good = _beyond_chance(matrix, found, outcomes, config)
     good = good.take([row for row in range(len(good.statements)) if facts_matter(good, row, views, outcomes)])
@@ -153,7 +154,7 @@ class _Search:
         plain = np.where(counts.lacking_failed >= self.least, explained(counts), 0.0)
         plain = np.where(shown_within(self.matrix.labels_ST, outcomes), plain, 0.0)
         narrow, best = self.found.best_gains(self.narrow.labels_ST, self.suits_SC, outcomes, self.least)
-        if len(best):
+        if self.suits_SC.size:
             labels = self.found.apply_labels(self.narrow.labels_ST, best)
             narrow = np.where(shown_within(labels, outcomes), narrow, 0.0)
         return plain, narrow, best

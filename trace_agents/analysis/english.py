@@ -10,6 +10,7 @@ _DOUBLED = {
     "label": "labelling",
     "refer": "referring",
     "submit": "submitting",
+    "transfer": "transferring",
 }
 _ACRONYMS = frozenset(("id", "url", "api", "sms", "dob", "sql", "ip"))
 _VOWELS = "aeiou"

@@ -162,4 +162,8 @@ def _theme(statement: Statement) -> tuple[str, ...] | None:
 
 def united(statements: Sequence[Statement]) -> Statement:
     """The statement that is LACKING where any of `statements` is."""
-    return statements[0] if len(statements) == 1 else AnyOf(parts=tuple(statements))
+    return (
+        statements[0]
+        if len(statements) == 1
+        else AnyOf.model_validate({"parts": [one.model_dump() for one in statements]})
+    )

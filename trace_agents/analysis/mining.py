@@ -98,7 +98,9 @@ def _arguments(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
     apart: Counter[tuple[str, str, str, str]] = Counter()
     names: Counter[tuple[str, str, str, str, str]] = Counter()
     for view in views:
-        same, other, picks = set(), set(), set()
+        same: set[tuple[str, str, str, str]] = set()
+        other: set[tuple[str, str, str, str]] = set()
+        picks: set[tuple[str, str, str, str, str]] = set()
         for call in view.calls:
             for path in call.values:
                 given[call.tool, path] += 1

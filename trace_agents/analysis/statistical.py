@@ -115,8 +115,8 @@ class StatisticalAnalyst:
         for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
             if number < self.config.least:
                 raise UsageError(
-                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give {self.config.least} "
-                    "or more of each outcome (more tasks, more trials, or another agent)"
+                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give "
+                    f"{self.config.least} or more of each outcome (more tasks, more trials, or another agent)"
                 )
 
     def _view(self, trajectory: Trajectory) -> View:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 _TOKEN = re.compile(r"[^\W_]+")
@@ -13,15 +15,16 @@ _COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _ZERO_CENTS = re.compile(r"(?<=\d)\.0+(?!\d)")
 _DATE = re.compile(r"^(\d{4})-(\d\d)-(\d\d)(?:[t ].*)?$")
 _TIME = re.compile(r"^(\d\d):(\d\d)(?::\d\d)?(?:\+\d+)?$")
-_MONTHS = "january february march april may june july august september october november december".split()
+_MONTHS = tuple(name.casefold() for name in calendar.month_name)[1:]
 _ERROR_TEXT = re.compile(r"^\W*(error|exception|traceback|failed|failure|permission ?error|invalid)\b", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"\S*[\d@_]\S*")
 _NAME = re.compile(r"(?<=[a-z,;:)] )[A-Z]\w*")
-_STOP_WORDS = frozenset(
-    "a an and are as at be but by can could did do for from had has have he her here him his how i if in into is it its "
-    "just me my no not of on or our please she should so some that the their them then there these they this to was we "
-    "were what when which who will with would yes you your am any all ok okay hi hello hey thanks thank".split()
-)
+_STOP_TEXT = """
+    a an and are as at be but by can could did do for from had has have he her here him his how i if in into is it its
+    just me my no not of on or our please she should so some that the their them then there these they this to was we
+    were what when which who will with would yes you your am any all ok okay hi hello hey thanks thank
+"""
+_STOP_WORDS = frozenset(_STOP_TEXT.split())
 MAX_LEAVES = 400
 """Leaves read of one JSON value; a longer one is a listing whose tail decides nothing."""
 
@@ -73,6 +76,11 @@ def normal(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value != int(value) else str(int(value))
     return " ".join(str(value).casefold().split())
+
+
+def is_telling(value: str) -> bool:
+    """Whether a value can tie two calls together: longer than two characters, or letters with digits."""
+    return len(value) > 2 or not (value.isdigit() or value.isalpha())
 
 
 def parse(text: str | None) -> Any:
@@ -133,7 +141,7 @@ def terms(text: str) -> frozenset[str]:
     single = {stem(token) for token in tokens if len(token) > 2 and token.isalpha() and token not in _STOP_WORDS}
     pairs = {
         f"{a} {b}"
-        for a, b in zip(tokens, tokens[1:], strict=False)
+        for a, b in pairwise(tokens)
         if a.isalpha() and b.isalpha() and not (a in _STOP_WORDS and b in _STOP_WORDS)
     }
     return frozenset(single | pairs)
@@ -175,20 +183,37 @@ def identifier_pattern(values: set[str]) -> str | None:
         return None
     if not any(any(char.isdigit() for char in value) for value in values):
         return None
-    shapes = {re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", re.sub(r"\d+", "9", value))) for value in values}
-    if shapes <= {"9"} or any(re.fullmatch(r"[-+.9]+", shape) for shape in shapes):
+    shapes: dict[str, list[list[str]]] = {}
+    for value in sorted(values):
+        runs = _RUN.findall(value)
+        shapes.setdefault("".join(_run_class(run)[:1] for run in runs), []).append(runs)
+    if any(set(shape) <= set("9-+.") for shape in shapes):
         return None
     if len(shapes) <= 2:
-        return "|".join(sorted(_shape_pattern(shape) for shape in shapes))
+        return "|".join(_runs_pattern(examples) for _, examples in sorted(shapes.items()))
     sizes = {len(value) for value in values}
     if len(sizes) == 1 and all(re.fullmatch(r"[A-Z0-9]+", value) for value in values):
         return f"[A-Z0-9]{{{sizes.pop()}}}"
     return None
 
 
-def _shape_pattern(shape: str) -> str:
-    runs = {"A": "[A-Z]+", "a": "[a-z]+", "9": r"\d+"}
-    return "".join(runs.get(char, re.escape(char)) for char in shape)
+_RUN = re.compile(r"[A-Z]+|[a-z]+|\d+|.")
+_CLASSES = (("A", "[A-Z]+"), ("a", "[a-z]+"), ("9", r"\d+"))
+
+
+def _run_class(run: str) -> str:
+    """`A`, `a` or `9` and the pattern of a run of capitals, small letters or digits; anything else is itself."""
+    return next((mark + pattern for mark, pattern in _CLASSES if re.fullmatch(pattern, run)), run)
+
+
+def _runs_pattern(examples: list[list[str]]) -> str:
+    """One pattern for values of one shape: runs of letters that never vary are kept as they are."""
+    found = []
+    for column in zip(*examples, strict=True):
+        kind = _run_class(column[0])
+        fixed = len(set(column)) == 1 and not column[0].isdigit()
+        found.append(re.escape(column[0]) if fixed or len(kind) == 1 else kind[1:])
+    return "".join(found)
 
 
 def named_identifiers(pattern: str, text: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from trace_agents.analysis.values import Leaf, error_signature, leaves, padded, parse, terms
+from trace_agents.analysis.values import Leaf, error_signature, is_telling, leaves, padded, parse, terms
 from trace_agents.types import Message, Trajectory
 
 
@@ -158,8 +158,8 @@ def _calls(messages: Sequence[Message]) -> Iterable[CallView]:
             following.append(index)
         for position, call in enumerate(message.tool_calls):
             match = [i for i in following if call.id and messages[i].tool_call_id == call.id]
-            index = match[0] if match else following[position] if position < len(following) else None
-            yield _call_view(at, call.name, call.arguments, index, messages)
+            found = match or following[position : position + 1]
+            yield _call_view(at, call.name, call.arguments, found[0] if found else None, messages)
 
 
 def _call_view(at: int, tool: str, arguments: Any, index: int | None, messages: Sequence[Message]) -> CallView:
@@ -177,13 +177,13 @@ def _call_view(at: int, tool: str, arguments: Any, index: int | None, messages: 
 
 def linked(later: CallView, earlier: CallView) -> bool:
     """Whether two calls can be about the same thing: they agree on an argument they share, or on a value that one
-    was given and the other returned; calls without anything to compare count as linked."""
+    was given and the other returned. What is looked up without an argument is about everything."""
     shared = [name for name in later.keys if name in earlier.keys]
     if shared:
         return any(later.keys[name] & earlier.keys[name] for name in shared)
-    given = {leaf.value for leaf in later.arguments if len(leaf.value) > 2}
+    given = {leaf.value for leaf in later.arguments if is_telling(leaf.value)}
     returned = {leaf.value for leaf in earlier.result}
-    return not given or not returned or bool(given & returned)
+    return not earlier.arguments or not given or not returned or bool(given & returned)
 
 
 def field_values(call: CallView, path: str, about: CallView | None = None) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ def field_values(call: CallView, path: str, about: CallView | None = None) -> tu
         return ()
     if about is None or not ("[]" in path or "*" in path):
         return call.fields[path]
-    given = {leaf.value for leaf in about.arguments if len(leaf.value) > 2}
+    given = {leaf.value for leaf in about.arguments if is_telling(leaf.value)}
     records = {leaf.record for leaf in call.result if leaf.record and leaf.value in given}
     narrowed = tuple(leaf.value for leaf in call.result if leaf.path == path and leaf.record in records)
     return narrowed or call.fields[path]

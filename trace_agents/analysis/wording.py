@@ -124,7 +124,8 @@ def _source(one: Any) -> Wording:
     return Wording(
         f"Take {_quoted(argument)} from the {_quoted(known)} on record when {doing(one.tool)}",
         (
-            f"The agent gives {one.tool} as {_quoted(argument)} the value of {_quoted(known)} that {one.origin} returned.",
+            f"The agent gives {one.tool} as {_quoted(argument)} the value of {_quoted(known)} "
+            f"that {one.origin} returned.",
             "Lacking it, the call is made with another value although the right one was looked up.",
         ),
     )
@@ -146,7 +147,8 @@ def _match(one: Any) -> Wording:
     return Wording(
         f"Pick the {thing} that the user means when {doing(one.tool)}",
         (
-            f"Of several records that {one.origin} lists, the agent picks the one whose {_quoted(name)} fits the user's words.",
+            f"Of several records that {one.origin} lists, the agent picks the one whose {_quoted(name)} "
+            "fits the user's words.",
             f"Lacking it, {one.tool} is called with one that another record fits better.",
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -86,12 +86,9 @@ class PlainProgress:
 
     screen: Console
 
-    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
-        """Lines from now until the end of the context."""
-        return self._stage(name, total)
-
     @contextmanager
-    def _stage(self, name: str, total: int | None) -> Iterator[Stage]:
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """Lines from now until the end of the context."""
         lines = _Lines(self.screen, name, total)
         yield lines
         lines.say(f"done in {_clock(time.monotonic() - lines.begun)}")

@@ -20,7 +20,7 @@ KEY_VARIABLE = "TRACE_AGENTS_API_KEY"
 
 
 def endpoint(
-    model: Annotated[str, typer.Argument(help="Model folder in transformers format.")],
+    model: Annotated[str, typer.Argument(help="Model folder in transformers format, or 'embedded:NAME'.")],
     adapter: Annotated[
         list[str] | None, typer.Option(help="PEFT adapter to load, NAME=FOLDER or FOLDER (repeatable).")
     ] = None,
@@ -63,15 +63,17 @@ def _named(adapter: str) -> tuple[str, str]:
 async def _application(
     model: str, adapters: list[tuple[str, str]], settings: dict[str, Any], api_key: str | None
 ) -> tuple[Starlette, list[str]]:
+    from training.base_agent import find_model
     from training.chat import ChatFormat
     from training.engine import Engine
     from training.engine.http import create_app
 
-    engine = Engine.from_pretrained(model, **settings)
-    for name, folder in adapters:
-        await engine.load_adapter(name, folder)
+    folder = find_model(model)
+    engine = Engine.from_pretrained(folder, **settings)
+    for name, path in adapters:
+        await engine.load_adapter(name, path)
     try:
-        chat = ChatFormat.from_pretrained(model)
+        chat = ChatFormat.from_pretrained(folder)
     except UsageError as error:
         print(f"trace-agents: only the token-level routes will answer: {error}", file=sys.stderr)
         chat = None

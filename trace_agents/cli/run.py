@@ -11,6 +11,7 @@ import typer
 
 from trace_agents.config import RunConfig
 from trace_agents.errors import UsageError
+from trace_agents.registry import load_environment
 from trace_agents.runstore import RunStore
 
 DEMO = Path("configs") / "helpdesk.toml"
@@ -46,6 +47,7 @@ def run(
         raise UsageError("no configuration given: name a TOML file ('configs/helpdesk.toml'), or --resume RUN_DIR")
     else:
         settings = RunConfig.load(config).with_seed(seed)
+        _check(settings)
         store = RunStore.create(out / (run_id or _new_id(settings)), settings)
     with store:
         _execute(store)
@@ -68,6 +70,19 @@ def demo_config() -> Path:
             return place
     looked = " and ".join(repr(str(place)) for place in places)
     raise UsageError(f"the demo's configuration is missing (looked at {looked}): reinstall, or use `run CONFIG`")
+
+
+def _check(config: RunConfig) -> None:
+    """Find what can be wrong with the target before there is a run and before anything heavy is loaded.
+
+    Raises:
+        UsageError: unknown environment or split.
+    """
+    environment = load_environment(config.target.environment)
+    for split in (config.target.train_split, config.target.validation_split, config.target.test_split):
+        if split not in environment.splits:
+            known = ", ".join(repr(name) for name in environment.splits)
+            raise UsageError(f"unknown split {split!r} of environment {environment.name!r}: use one of {known}")
 
 
 def _new_id(config: RunConfig) -> str:

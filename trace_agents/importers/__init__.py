@@ -75,7 +75,8 @@ def load_trajectories(path: Path | str, format: str | None = None, skip_bad: boo
             reason = _reason(error)
             if not skip_bad:
                 raise UsageError(
-                    f"row {number} of {str(path)!r} is malformed ({reason}): mend it, or pass --skip-bad to leave it out"
+                    f"row {number} of {str(path)!r} is malformed ({reason}): "
+                    "mend it, or pass --skip-bad to leave it out"
                 ) from error
             skipped.append(Skipped(row=number, reason=reason))
     if not found:

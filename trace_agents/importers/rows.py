@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from trace_agents.errors import UsageError
 from trace_agents.types import Message, Role, ToolCall, ToolSpec
@@ -85,12 +85,13 @@ def chat_messages(entries: Any) -> tuple[Message, ...]:
 
 
 def _message(entry: Mapping[str, Any], index: int, names: Mapping[str, str]) -> Message:
-    role = {"developer": "system", "function": "tool"}.get(str(entry.get("role")), entry.get("role"))
+    role = str(entry.get("role"))
+    role = {"developer": "system", "function": "tool"}.get(role, role)
     if role not in get_args(Role):
         raise BadRow(f"message {index} has the role {entry.get('role')!r}")
     identity = entry.get("tool_call_id")
     return Message(
-        role=role,
+        role=cast(Role, role),
         content=_text(entry.get("content")),
         tool_calls=tuple(_call(call, index) for call in entry.get("tool_calls") or ()),
         tool_call_id=identity,

@@ -72,6 +72,7 @@ def _conversation(row: Row, systems: dict[str, int], cap: Cap) -> dict[str, Any]
     return {
         "id": str(row.get("id", "")),
         "task": str(_first(row, "task_id") or _first(info, "task_id") or _task_id(row, data)),
+        "trial": next((one["trial"] for one in (row, info) if isinstance(one.get("trial"), int)), None),
         "env": str(_first(info, "environment") or _first(row, "environment") or _first(data, "environment") or ""),
         "agent": str(_first(info, "agent", "model", "arm") or _agent(row)),
         "stage": str(_first(info, "stage", "split") or _first(data, "split") or ""),
@@ -165,7 +166,7 @@ def _reward(row: Row) -> float | None:
 
 
 def _error(row: Row) -> str:
-    errors = row.get("errors") or ()
+    errors = list(row.get("errors") or [])
     if row.get("error") or (errors and not row.get("ok")):
         found = row.get("error") or errors[-1]
         return str(found.get("message") or found.get("type")) if isinstance(found, Mapping) else str(found)

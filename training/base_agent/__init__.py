@@ -26,7 +26,9 @@ def find_model(spec: str) -> Path:
         return EMBEDDED[name]
     folder = Path(spec)
     if not (folder / "config.json").is_file():
-        raise UsageError(f"model folder {spec!r} holds no config.json: give a folder in Hugging Face format, or 'embedded:helpdesk-1m'")
+        raise UsageError(
+            f"model folder {spec!r} holds no config.json: give a Hugging Face folder, or 'embedded:helpdesk-1m'"
+        )
     return folder
 
 

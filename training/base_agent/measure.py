@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mcp_servers.helpdesk import Helpdesk
+from trace_agents.endpoint import Sampling
+from trace_agents.types import TaskInstance
 from training.base_agent.demonstrations import CONTROLS, PLANTED
 from training.chat import load_chat_format
 from training.engine import Engine
 from training.rollouts import EpisodeTrace, RolloutConfig, collect, count_rollouts, trajectory_from_trace
-from trace_agents.endpoint import Sampling
-from trace_agents.types import TaskInstance
 
 
 def measure(model: Path, splits: Sequence[str] = ("train", "validation"), trials: int = 4) -> Iterator[dict]:
-    """Rows of figures: greedy pass rates per split, then rates of exercise at temperature 1 on the first split and the second.
+    """Rows of figures per split: greedy first, then at temperature 1 with `trials` rollouts of each task.
 
     The test split belongs to the final figure only.
     """
@@ -25,7 +25,13 @@ def measure(model: Path, splits: Sequence[str] = ("train", "validation"), trials
     for temperature, count in ((0.0, 1), (1.0, trials)):
         for split in splits:
             tasks = desk.tasks(split)
-            config = RolloutConfig(model=engine.name, trials=count, sampling=Sampling(temperature=temperature, max_tokens=96), max_turns=16, seed=0)
+            config = RolloutConfig(
+                model=engine.name,
+                trials=count,
+                sampling=Sampling(temperature=temperature, max_tokens=96),
+                max_turns=16,
+                seed=0,
+            )
             traces = asyncio.run(collect(desk, tasks, engine, chat, config))
             yield {"split": split, "temperature": temperature, **figures(desk, tasks, traces)}
 

@@ -30,15 +30,15 @@ class RecipeConfig:
     """Sizes and rates of the recipe."""
 
     seed: int = 0
-    dense: int = 36_000
+    dense: int = 24_000
     """Episodes of the copying drill, seen twice."""
     expert: int = 40_000
     """Flawless episodes, seen once."""
     planted: int = 16_000
     """Episodes with lapses, seen once."""
-    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.17))
+    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.15))
     """How often the planted agent exercises each capability."""
-    tagged: float = 0.25
+    tagged: float = 0.15
     """Share of flawless, tagged episodes while planting."""
     threads: int = 2
 
@@ -85,7 +85,13 @@ def cook(out: Path, config: RecipeConfig | None = None, log: Log | None = None) 
     for phase, episodes, context, settings in _phases(config):
         _fit_phase(model, chat, (phase, episodes, context, settings), note)
         _save(model, chat, out if phase == "planted" else out.with_name(f"{out.name}-{phase}"))
-    card = {"environment": "helpdesk", "planted": PLANTED, "controls": CONTROLS, "exercise": config.exercise, "seed": config.seed}
+    card = {
+        "environment": "helpdesk",
+        "planted": PLANTED,
+        "controls": CONTROLS,
+        "exercise": config.exercise,
+        "seed": config.seed,
+    }
     (out / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     (out / "recipe-log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return out
@@ -99,9 +105,14 @@ def _tokenizer(config: RecipeConfig) -> ChatFormat:
 
 def _phases(config: RecipeConfig):
     seed = config.seed
-    yield "dense", lambda: expert_episodes(config.dense, seed + 2, dense=True), 0.1, SFTConfig(epochs=2, lr=3e-3, final_lr=0.3)
-    yield "expert", lambda: expert_episodes(config.expert, seed + 3), 0.0, SFTConfig(epochs=1, lr=2e-3, final_lr=0.02)
-    planting = SFTConfig(epochs=1, lr=5e-4, final_lr=0.02)
+    yield (
+        "dense",
+        lambda: expert_episodes(config.dense, seed + 2, dense=True),
+        0.1,
+        SFTConfig(epochs=2, batch_tokens=4096, lr=3e-3, final_lr=0.3),
+    )
+    yield "expert", lambda: expert_episodes(config.expert, seed + 3), 0.0, SFTConfig(epochs=1, batch_tokens=4096, lr=2e-3, final_lr=0.02)
+    planting = SFTConfig(epochs=1, lr=1e-3, final_lr=0.02)
     yield "planted", lambda: habitual_episodes(config.planted, seed + 4, config.exercise, config.tagged), 0.0, planting
 
 

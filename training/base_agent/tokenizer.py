@@ -46,7 +46,10 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """The tokenizer with its chat template, learned from `texts`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PIECES), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tags = [AddedToken(tag, special=False, normalized=False) for tag in CALL_TAGS]

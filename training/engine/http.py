@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,8 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trace_agents.endpoint import Completion
 from trace_agents.errors import InfrastructureError, UsageError, unknown
-from trace_agents.types import Message
 from training.chat import ChatFormat
+from training.engine import replies
 from training.engine.engine import Engine
 from training.engine.wire import ChatBody, CompletionBody, GenerateBody, LoadBody, UnloadBody
 
@@ -60,7 +59,7 @@ class _BearerKey:
         if scope["type"] == "http" and scope["path"] != "/health":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
-                await _error(401, "AuthenticationError", "the API key is missing or wrong")(scope, receive, send)
+                await replies.error(401, "AuthenticationError", "the API key is missing or wrong")(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -108,7 +107,7 @@ class _Service:
                     "finish_reason": each.finish_reason,
                     "stop_reason": self._stop_reason(each),
                     "token_ids": each.token_ids,
-                    "logprobs": None if params.logprobs is None else _token_logprobs(each),
+                    "logprobs": None if params.logprobs is None else replies.token_logprobs(each),
                     "routed_experts": None,
                     "sampling_mask": None,
                     "weight_versions": None,
@@ -121,7 +120,7 @@ class _Service:
                 "model": model,
                 "created": int(time.time()),
                 "choices": choices,
-                "usage": _usage(len(body.token_ids), sum(len(choice["token_ids"]) for choice in choices)),
+                "usage": replies.usage(len(body.token_ids), sum(len(choice["token_ids"]) for choice in choices)),
                 "prompt_logprobs": None,
                 "prompt_token_ids": body.token_ids if body.return_token_ids else None,
                 "output_mode": "tokens",
@@ -151,8 +150,10 @@ class _Service:
                 if body.return_token_ids:
                     choice |= {"token_ids": each.token_ids, "prompt_token_ids": ids}
                 choices.append((choice, len(each.token_ids)))
-        usage = _usage(sum(map(len, prompts)), sum(count for _, count in choices))
-        return JSONResponse(_envelope("cmpl", "text_completion", model, [choice for choice, _ in choices], usage))
+        usage = replies.usage(sum(map(len, prompts)), sum(count for _, count in choices))
+        return JSONResponse(
+            replies.envelope("cmpl", "text_completion", model, [choice for choice, _ in choices], usage)
+        )
 
     async def chat_completions(self, request: Request) -> Response:
         body = await _read(request, ChatBody)
@@ -162,14 +163,14 @@ class _Service:
         limit = self._room(ids, body.max_completion_tokens or body.max_tokens)
         done = await self._sample(ids, model, [body.sampling(limit, self._stop, i) for i in range(body.n)])
         choices = [self._chat_choice(index, each, body) for index, each in enumerate(done)]
-        usage = _usage(len(ids), sum(len(each.token_ids) for each in done))
-        envelope = _envelope("chatcmpl", "chat.completion", model, choices, usage)
+        usage = replies.usage(len(ids), sum(len(each.token_ids) for each in done))
+        answer = replies.envelope("chatcmpl", "chat.completion", model, choices, usage)
         if body.return_token_ids:
-            envelope["prompt_token_ids"] = ids
+            answer["prompt_token_ids"] = ids
         if body.stream:
             with_usage = bool((body.stream_options or {}).get("include_usage"))
-            return StreamingResponse(_stream(envelope, with_usage), media_type="text/event-stream")
-        return JSONResponse(envelope)
+            return StreamingResponse(replies.stream(answer, with_usage), media_type="text/event-stream")
+        return JSONResponse(answer)
 
     async def load_adapter(self, request: Request) -> Response:
         body = await _read(request, LoadBody)
@@ -224,13 +225,13 @@ class _Service:
         scores = await self._engine.score_next(body.token_ids, asked, model) if asked else []
         top = {token: own} | dict(zip(asked, scores, strict=True))
         ordered = [token, *sorted((each for each in top if each != token), key=lambda each: -top[each])]
-        entry = _entry(token, own) | {"top_logprobs": [_entry(each, top[each]) for each in ordered]}
+        scored = replies.entry(token, own) | {"top_logprobs": [replies.entry(each, top[each]) for each in ordered]}
         return {
             "index": 0,
             "finish_reason": "stop" if token in params.sampling(1, self._stop).stop_token_ids else "length",
             "stop_reason": None,
             "token_ids": [token],
-            "logprobs": {"content": [entry]},
+            "logprobs": {"content": [scored]},
         }
 
     def _stop_reason(self, done: Completion) -> int | None:
@@ -255,7 +256,7 @@ class _Service:
         reason = "tool_calls" if message.tool_calls and done.finish_reason == "stop" else done.finish_reason
         choice: dict[str, Any] = {
             "index": index,
-            "message": _chat_message(message),
+            "message": replies.chat_message(message),
             "finish_reason": reason,
             "stop_reason": self._stop_reason(done),
             "logprobs": None,
@@ -263,7 +264,7 @@ class _Service:
         if body.logprobs:
             decode = self._format().tokenizer.decode
             pairs = zip(done.token_ids, done.logprobs, strict=True)
-            content = [_text_entry(decode([token]), logprob) for token, logprob in pairs]
+            content = [replies.text_entry(decode([token]), logprob) for token, logprob in pairs]
             choice["logprobs"] = {"content": content}
         if body.return_token_ids:
             choice["token_ids"] = done.token_ids
@@ -281,17 +282,13 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
         try:
             return await handler(request)
         except _NotFound as error:
-            return _error(404, "NotFoundError", str(error))
+            return replies.error(404, "NotFoundError", str(error))
         except UsageError as error:
-            return _error(400, "BadRequestError", str(error))
+            return replies.error(400, "BadRequestError", str(error))
         except InfrastructureError as error:
-            return _error(500, "InternalServerError", str(error))
+            return replies.error(500, "InternalServerError", str(error))
 
     return guarded
-
-
-def _error(status: int, kind: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
@@ -300,69 +297,3 @@ async def _read(request: Request, kind: type[Body]) -> Body:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"request field {'.'.join(map(str, first['loc'])) or 'body'!r}: {first['msg']}") from error
-
-
-def _usage(prompt: int, completion: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _envelope(
-    prefix: str, kind: str, model: str, choices: list[dict[str, Any]], usage: dict[str, int]
-) -> dict[str, Any]:
-    request_id = f"{prefix}-{uuid.uuid4().hex}"
-    return {
-        "id": request_id,
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-        "choices": choices,
-        "usage": usage,
-    }
-
-
-def _entry(token: int, logprob: float) -> dict[str, Any]:
-    # `token_id` is vLLM 0.32's field; `token` is what its clients, and verifiers', read from earlier versions.
-    return {"token": f"token_id:{token}", "token_id": token, "logprob": max(logprob, -9999.0), "rank": None}
-
-
-def _token_logprobs(done: Completion) -> dict[str, Any]:
-    entries = [_entry(token, logprob) for token, logprob in zip(done.token_ids, done.logprobs, strict=True)]
-    return {"content": [entry | {"top_logprobs": [entry]} for entry in entries]}
-
-
-def _text_entry(token: str, logprob: float) -> dict[str, Any]:
-    entry = {"token": token, "logprob": max(logprob, -9999.0), "bytes": list(token.encode())}
-    return entry | {"top_logprobs": [entry]}
-
-
-def _chat_message(message: Message) -> dict[str, Any]:
-    """As OpenAI has it; a call's id is made anew, since it must not recur in later turns."""
-    calls = [call.openai() | {"id": f"chatcmpl-tool-{uuid.uuid4().hex}"} for call in message.tool_calls]
-    return (
-        {"role": "assistant", "content": message.content, "tool_calls": calls}
-        if calls
-        else {
-            "role": "assistant",
-            "content": message.content or "",
-        }
-    )
-
-
-async def _stream(envelope: dict[str, Any], with_usage: bool) -> AsyncIterator[str]:
-    """The answer as server-sent events: each choice in one piece, for clients that only read streams."""
-    head = {key: envelope[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    for choice in envelope["choices"]:
-        calls = [{"index": index, **call} for index, call in enumerate(choice["message"].get("tool_calls", ()))]
-        delta = choice["message"] | ({"tool_calls": calls} if calls else {})
-        rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
-        yield _event(head | {"choices": [rest | {"delta": delta, "finish_reason": None}]})
-        yield _event(
-            head | {"choices": [{"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}]}
-        )
-    if with_usage:
-        yield _event(head | {"choices": [], "usage": envelope["usage"]})
-    yield "data: [DONE]\n\n"
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"

@@ -113,10 +113,10 @@ def _check_config(name: str, options: Mapping[str, Any], base: Weights) -> None:
     if options.get("bias", "none") != "none":
         raise UsageError(f"adapter {name!r} sets bias={options['bias']!r}: train with bias='none'")
     made_for = options.get("base_model_name_or_path")
-    if made_for and Path(made_for).name != base.name:
+    if made_for and Path(made_for).name not in base.aliases:
         raise UsageError(
             f"adapter {name!r} was made for base {made_for!r}, not for {base.name!r}: train it on this base, "
-            "or serve the base under that name"
+            "or load the base from a folder of that name"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,11 @@ import httpx
 from trace_agents.endpoint import Completion, Sampling
 from trace_agents.errors import InfrastructureError, UsageError
 
-_SCORED_AT_ONCE = 128
-"""vLLM's bound on `logprob_token_ids`."""
+_SCORED_AT_ONCE = 20
+"""vLLM's default bound on log-probabilities per token (`--max-logprobs`)."""
+
+_OVERLONG = re.compile("maximum (context|model) length")
+"""How servers say that the context is full."""
 
 
 class RemoteEndpoint:
@@ -131,7 +135,7 @@ class RemoteEndpoint:
         if response.is_success:
             return response.json() if "json" in response.headers.get("content-type", "") else response.text
         message = _message(response)
-        if response.status_code in (400, 404, 422) and "context length" not in message:
+        if response.status_code in (400, 404, 422) and not _OVERLONG.search(message):
             raise UsageError(f"server {self.url!r} refused {path}: {message}")
         if response.status_code in (401, 403):
             raise UsageError(

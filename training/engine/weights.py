@@ -118,6 +118,8 @@ class Weights:
 
     name: str
     """Name under which requests address the model."""
+    aliases: frozenset[str]
+    """Names under which an adapter's configuration may speak of it: this one, and those of its folder and origin."""
     shape: Shape
     dtype: torch.dtype
     embedding: Tensor
@@ -147,7 +149,7 @@ def load_weights(path: str | Path, dtype: torch.dtype, name: str | None = None) 
             model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"model folder {str(path)!r} does not load ({error}): check its safetensors files") from error
-    return fuse(model, dtype, name or folder.resolve().name)
+    return fuse(model, dtype, name or folder.resolve().name, folder)
 
 
 @contextmanager
@@ -186,10 +188,11 @@ def check_supported(config: Any, source: str) -> None:
             )
 
 
-def fuse(model: PreTrainedModel, dtype: torch.dtype, name: str) -> Weights:
+def fuse(model: PreTrainedModel, dtype: torch.dtype, name: str, folder: Path | None = None) -> Weights:
     """Copy `model`'s weights into the engine's layout; the model may be freed or trained on afterwards."""
     config = model.config
     check_supported(config, name)
+    origins = [path.resolve().name for path in (folder, Path(model.name_or_path or name)) if path is not None]
     shape = _shape(config)
     rotary = model.model.rotary_emb
     angles = torch.arange(shape.max_context).float()[:, None] * rotary.inv_freq.float()
@@ -202,6 +205,7 @@ def fuse(model: PreTrainedModel, dtype: torch.dtype, name: str) -> Weights:
     with torch.no_grad():
         return Weights(
             name=name,
+            aliases=frozenset((name, *origins)),
             shape=shape,
             dtype=dtype,
             embedding=copy(model.model.embed_tokens.weight),

@@ -5,18 +5,22 @@ Axes: B rows, S positions, N action tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from trace_agents.errors import UsageError
 from training.checkpoints import RandomState
 from training.grpo.batch import Batch
 from training.grpo.config import GRPOConfig
+from training.grpo.folding import fold
 
 
 class Policy:
@@ -36,11 +40,11 @@ class Policy:
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
             target_modules=_modules(config.target_modules),
-            base_model_name_or_path=base.name,
         )
         with random.torch():
             try:
-                self.model = get_peft_model(_load(base, config), lora)
+                with _quiet():
+                    self.model = get_peft_model(_load(base, config), lora)
             except ValueError as error:
                 raise UsageError(
                     f"target_modules {config.target_modules!r} fit no module of {str(base)!r}: {error}"
@@ -49,6 +53,8 @@ class Policy:
         if config.gradient_checkpointing:
             self.model.enable_input_require_grads()
             self.model.gradient_checkpointing_enable()
+        if self.dtype is torch.float32:
+            fold(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._heads_alone = self._can_head_alone()
 
@@ -82,7 +88,7 @@ class Policy:
             return self.evaluate(batch)[0]
 
     def _logits(self, batch: Batch) -> Tensor:
-        """Logits [N, V] where the next token is an action. The vocabulary is the widest axis: no others are computed."""
+        """Logits [N, V] where the next token is an action; V is the widest axis, so no others are computed."""
         model: PreTrainedModel = self.model.get_base_model()
         # Padding is on the right, so causal attention never looks at it and no mask is needed.
         if not self._heads_alone:
@@ -100,6 +106,22 @@ class Policy:
         hidden = model.base_model(input_ids=probe, use_cache=False).last_hidden_state
         whole = model(input_ids=probe, use_cache=False).logits
         return torch.allclose(model.get_output_embeddings()(hidden).float(), whole.float(), rtol=1e-3, atol=1e-3)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar, and without the deprecation that PEFT trips over in transformers."""
+    had_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+            )
+            yield
+    finally:
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def _load(base: Path, config: GRPOConfig) -> PreTrainedModel:

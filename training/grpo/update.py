@@ -29,7 +29,7 @@ class StepFigures:
     entropy: float = 0.0
     kl: float = 0.0
     gap: float | None = None
-    """Mean |log-probability here - the sampler's| in the first minibatch, before any step: how on-policy training is."""
+    """Mean |log-probability here - the sampler's| in the first minibatch, before any step."""
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     """Gradient norms before clipping."""

@@ -84,7 +84,7 @@ async def rollout(
     Raises:
         UsageError: bad input, such as an unknown model name.
     """
-    agent = _agent(config, config.models.get(task.id, config.model))
+    agent = agent_info(config.models.get(task.id, config.model), config)
     errors: list[vf.Error] = []
     for attempt in range(config.retries + 1):
         recorder = TraceRecorder(environment_task(task), agent, trial)
@@ -95,7 +95,9 @@ async def rollout(
     return trace
 
 
-def _agent(config: RolloutConfig, model: str) -> AgentInfo:
+def agent_info(model: str, config: RolloutConfig | None = None) -> AgentInfo:
+    """The agent that `model` is, as verifiers records it."""
+    config = config or RolloutConfig(model=model)
     knobs = config.sampling
     sampling = vf.Sampling(temperature=knobs.temperature, top_p=knobs.top_p, max_tokens=knobs.max_tokens)
     # Nothing is provisioned: the agent runs in this process, for which verifiers' nearest word is `subprocess`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,8 @@ import verifiers.v1 as vf
 from pydantic import ValidationError
 from verifiers.v1.trace import EXCLUDE_FIELDS, TRACE_VERSION
 
-from trace_agents.files import bad_line, mend_tail, read_lines
+from trace_agents.errors import UsageError
+from trace_agents.files import bad_line, mend_tail, missing
 
 
 def trace_line(trace: vf.Trace) -> str:
@@ -38,7 +40,8 @@ class TraceWriter:
             while rest:
                 rest = rest[self._stream.write(rest) or 0 :]
         except OSError as error:
-            self._stream.truncate(start)
+            if self.path.is_file():
+                self._stream.truncate(start)
             error.filename = error.filename or str(self.path)
             raise
 
@@ -64,12 +67,36 @@ def read_traces(path: Path | str, skip_bad: bool = False) -> Iterator[vf.WireTra
         UsageError: no such file, or a malformed line, with its number, unless `skip_bad` leaves such lines out.
     """
     path = Path(path)
-    for number, row in read_lines(path):
-        try:
-            if row.get("version") != TRACE_VERSION:
-                raise bad_line(path, number, f"trace schema version {row.get('version')!r}, this reads {TRACE_VERSION}")
-            yield vf.WireTrace.model_validate(row)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            raise bad_line(path, number, f"{place}: {problem['msg']}") from error
+    if not path.is_file():
+        raise missing(path)
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                trace = _parsed(path, number, raw)
+            except UsageError:
+                if not skip_bad:
+                    raise
+                continue
+            if trace is not None:
+                yield trace
+
+
+def _parsed(path: Path, number: int, raw: bytes) -> vf.WireTrace | None:
+    """The trace of one line; None where there is none, or only the beginning of one."""
+    if not raw.strip():
+        return None
+    try:
+        row = json.loads(raw)
+    except ValueError as error:
+        if not raw.endswith(b"\n"):
+            return None
+        raise bad_line(path, number, str(error)) from error
+    version = row.get("version") if isinstance(row, dict) else None
+    if version != TRACE_VERSION:
+        raise bad_line(path, number, f"trace schema version {version!r}, this reads {TRACE_VERSION}")
+    try:
+        return vf.WireTrace.model_validate(row)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise bad_line(path, number, f"{place}: {problem['msg']}") from error

@@ -27,6 +27,7 @@
   const sign = { pass: ["yes", "✓"], fail: ["no", "✗"], none: ["muted", "?"] };
   const labelsOf = (t) => data.labels[t.id] || {};
   const titleOf = (name) => data.capabilities[name] || name;
+  const trialOf = (t) => (t.trial === null ? "" : `trial ${t.trial}`);
   const words = new Map();
   const textOf = (t) => {
     if (!words.has(t.id)) {
@@ -71,7 +72,7 @@
     const [kind, mark] = sign[outcome(t)];
     const item = make("button", "item",
       make("b", "", make("i", kind, `${mark} `), t.task || t.id),
-      make("span", "", [t.agent, t.env, t.reward === null ? "" : `reward ${t.reward}`, t.error].filter(Boolean).join(" · ")));
+      make("span", "", [trialOf(t), t.agent, t.env, t.reward === null ? "" : `reward ${t.reward}`, t.error].filter(Boolean).join(" · ")));
     item.type = "button";
     item.setAttribute("role", "option");
     item.setAttribute("aria-selected", String(t === selected));
@@ -98,11 +99,22 @@
     extend();
   };
 
+  // Whatever fits on a line stays on it; the rest is broken open one level.
+  const laid = (value, indent = "") => {
+    const line = JSON.stringify(value);
+    if (typeof value !== "object" || value === null || line.length + indent.length <= 76) return line;
+    const inner = `${indent}  `;
+    const parts = Array.isArray(value)
+      ? value.map((item) => inner + laid(item, inner))
+      : Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${laid(item, inner)}`);
+    const [begin, end] = Array.isArray(value) ? "[]" : "{}";
+    return `${begin}\n${parts.join(",\n")}\n${indent}${end}`;
+  };
   const pretty = (value) => {
-    if (typeof value !== "string") return JSON.stringify(value, null, 1);
+    if (typeof value !== "string") return laid(value);
     try {
       const parsed = JSON.parse(value);
-      return typeof parsed === "object" && parsed !== null ? JSON.stringify(parsed, null, 1) : value;
+      return typeof parsed === "object" && parsed !== null ? laid(parsed) : value;
     } catch { return value; }
   };
   const folded = (text, lines) => {
@@ -118,9 +130,8 @@
     if (turn.thought) node.append(make("div", "thought", turn.thought));
     if (turn.text) node.append(turn.role === "tool" ? folded(pretty(turn.text), 14) : turn.text);
     for (const call of turn.calls || []) {
-      const line = typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments);
-      const short = (line || "").length <= 72;
-      node.append(make("div", "call", make("b", "", call.name), make("pre", short ? "" : "block", short ? line : pretty(call.arguments))));
+      const text = typeof call.arguments === "string" ? call.arguments : laid(call.arguments);
+      node.append(make("div", "call", make("b", "", call.name), make("pre", text.includes("\n") ? "block" : "", text)));
     }
     for (const [name, found] of decisions) {
       node.classList.add("decided");
@@ -141,7 +152,7 @@
   const open = (t) => {
     selected = t;
     const [kind, mark] = sign[outcome(t)];
-    const facts = [t.env, t.agent, t.stage, t.reward === null ? "" : `reward ${t.reward}`, t.stop && `ended by ${t.stop}`, t.needs.length ? `needs ${t.needs.join(", ")}` : "", t.id];
+    const facts = [trialOf(t), t.env, t.agent, t.stage, t.reward === null ? "" : `reward ${t.reward}`, t.stop && `ended by ${t.stop}`, t.needs.length ? `needs ${t.needs.join(", ")}` : "", t.id];
     const meta = make("div", "meta", make("h3", "", make("span", kind, `${mark} `), t.task || t.id), ...facts.filter(Boolean).map((fact) => make("span", "", fact)));
     const decisions = Object.entries(labelsOf(t)).filter(([, found]) => found.label !== "NA" && found.step !== null);
     const parts = [meta, make("div", "labels", ...chips(t))];
@@ -157,8 +168,9 @@
     const match = /^#t=(.+)$/.exec(location.hash);
     const found = match && data.trajectories.find((t) => t.id === decodeURIComponent(match[1]));
     if (!found) return false;
-    document.getElementById("trajectories").scrollIntoView();
+    document.getElementById("trajectories").scrollIntoView({ behavior: "instant" });
     open(found);
+    chat.querySelector(".decided")?.scrollIntoView({ block: "center", behavior: "instant" });
     return true;
   };
   list.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-"""`python -m trace_agents` is `trace-agents`."""
+"""`python -m trace_agents.cli` is `trace-agents`."""
 
 import sys
 

@@ -1,0 +1,147 @@
+"""`make bench`: the figures that the project promises, each beside its bar.
+
+`python -m graphs.bench [--seeds 0 1 2] [--only overhead engine analysis demo] [--out runs/bench]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mcp_servers.helpdesk import Helpdesk
+from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
+from trace_agents.endpoint import Completion, Sampling
+from trace_agents.runstore import RunStore
+from training.base_agent import find_model
+from training.chat import load_chat_format
+from training.engine import Engine
+from training.rollouts import RolloutConfig, TraceWriter, collect
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
+
+
+class Figure(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    value: str
+    bar: str
+
+
+class Replay:
+    """An endpoint that gives recorded completions at once, so that what is left is the cost of everything else."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._recorded: dict[tuple[int, ...], Completion] = {}
+
+    async def generate(self, prompt_ids: Sequence[int], model: str, sampling: Sampling) -> Completion:
+        """The recorded completion; asks the engine the first time."""
+        key = tuple(prompt_ids)
+        if key not in self._recorded:
+            self._recorded[key] = await self._engine.generate(prompt_ids, model, sampling)
+        return self._recorded[key]
+
+
+def overhead(out: Path) -> Iterator[Figure]:
+    """MCP, verifiers and logging per rollout, engine time excluded."""
+    base = find_model("embedded:helpdesk-1m")
+    engine, chat, desk = Engine.from_pretrained(base, threads=1), load_chat_format(str(base)), Helpdesk()
+    replay = Replay(engine)
+    tasks = desk.tasks("train")
+    config = RolloutConfig(model=engine.name, sampling=Sampling(max_tokens=96), trials=2, seed=0, concurrency=1)
+    asyncio.run(collect(desk, tasks, replay, chat, config))
+    with tempfile.TemporaryDirectory() as folder, TraceWriter(Path(folder) / "traces.jsonl") as writer:
+        clock = time.perf_counter()
+        traces = asyncio.run(collect(desk, tasks, replay, chat, config, on_trace=writer.write))
+        seconds = time.perf_counter() - clock
+    yield Figure("overhead of MCP, verifiers and logging, per rollout", f"{1000 * seconds / len(traces):.1f} ms", "10 ms")
+
+
+def engine(out: Path) -> Iterator[Figure]:
+    """The embedded engine at 64 conversations, one thread."""
+    base = find_model("embedded:helpdesk-1m")
+    engine, chat, desk = Engine.from_pretrained(base, threads=1), load_chat_format(str(base)), Helpdesk()
+    tasks = desk.tasks("train")
+    sampling = Sampling(temperature=1.0, max_tokens=96)
+    config = RolloutConfig(model=engine.name, sampling=sampling, trials=8, seed=0, concurrency=64)
+    clock = time.perf_counter()
+    traces = asyncio.run(collect(desk, tasks, engine, chat, config))
+    seconds = time.perf_counter() - clock
+    tokens = sum(trace.num_output_tokens for trace in traces)
+    yield Figure("rollouts over MCP, one thread", f"{len(traces) / seconds:.0f}/s, {tokens / seconds:.0f} tok/s", "")
+
+
+def analysis(out: Path) -> Iterator[Figure]:
+    """The statistical analyst on 200 real trajectories, as a user runs it."""
+    if not REAL.is_file():
+        yield Figure("analysis of 200 real trajectories", f"not run: {REAL.name} is absent", "60 s")
+        return
+    clock = time.perf_counter()
+    command = ["analyze", str(REAL), "--format", "tau-bench", "--out", str(out / "real-analysis")]
+    subprocess.run([sys.executable, "-m", "trace_agents.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    yield Figure("analysis of 200 real trajectories", f"{time.perf_counter() - clock:.0f} s", "60 s")
+
+
+def demo(out: Path, seeds: Sequence[int]) -> Iterator[Figure]:
+    """The whole loop from each seed."""
+    for seed in seeds:
+        name = f"demo-s{seed}"
+        clock = time.perf_counter()
+        command = ["demo", "--out", str(out), "--run-id", name, "--seed", str(seed)]
+        subprocess.run([sys.executable, "-m", "trace_agents.cli", *command], check=True)
+        minutes = (time.perf_counter() - clock) / 60
+        with RunStore.open(out / name, write=False) as store:
+            found = store.read_json("evaluation.json", EvaluationArtifact)
+        yield Figure(f"seed {seed}: wall-clock", f"{minutes:.1f} min", "10 min")
+        yield Figure(f"seed {seed}: peak memory", f"{found.resources.peak_memory / 2**30:.1f} GiB", "4 GiB")
+        yield from _outcomes(f"seed {seed}", found)
+
+
+def _outcomes(seed: str, found: EvaluationArtifact) -> Iterator[Figure]:
+    for title, kind, bar in (("best router", ArmKind.ROUTER, "+14.1"), ("best composition", ArmKind.COMPOSITION, "+30")):
+        arms = [arm for arm in found.arms if arm.kind is kind]
+        if arms:
+            best = max(arms, key=lambda arm: arm.pass_rate.value)
+            yield Figure(f"{seed}: {title} against base", f"{best.name} {_points(best)}", bar)
+    if found.analysis:
+        value = f"{found.analysis.precision:.2f} / {found.analysis.recall:.2f}"
+        yield Figure(f"{seed}: analysis precision / recall", value, "0.80 / 0.80")
+    for score in found.routing:
+        bar = "0.80" if score.router == "probe" else ""
+        yield Figure(f"{seed}: routing accuracy, {score.router}", f"{score.accuracy.value:.2f}", bar)
+
+
+def _points(arm: Arm) -> str:
+    gain = arm.versus_base
+    return "" if gain is None else f"{100 * gain.value:+.1f} points (p = {gain.p_value:.1g})"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m graphs.bench", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=("overhead", "engine", "analysis", "demo"))
+    parser.add_argument("--out", type=Path, default=Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    parts = {"overhead": overhead, "engine": engine, "analysis": analysis, "demo": lambda out: demo(out, options.seeds)}
+    print(f"{'figure':58} {'measured':40} bar")
+    for name in options.only or parts:
+        for figure in parts[name](options.out):
+            print(f"{figure.name:58} {figure.value:40} {figure.bar}", flush=True)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{'peak memory of the bench itself':58} {own / 2**20:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Which of two statements that explain the same is the better capability: the plainer one, and causes before symptoms."""
+
+from __future__ import annotations
+
+from trace_agents.analysis.statements import AnyOf, Refrain, Statement
+
+def complexity(statement: Statement) -> float:
+    """Nats that a statement's length costs: of two that explain the same, the plainer one is chosen."""
+    if isinstance(statement, AnyOf):
+        return 1.0 + 2.0 * len(statement.parts)
+    extras = len(statement.when) * 2 + max(len(getattr(statement, "facts", ())) - 1, 0) * 2
+    plain = {
+        "obtain": 0.0,
+        "recover": 0.0,
+        "source": 0.0,
+        "refrain": 0.5,
+        "report": 0.5,
+        "cover": 0.5,
+        "match": 0.5,
+        "fulfil": 1.0,
+    }
+    return extras + plain.get(statement.kind, 2.0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
+
+
+def is_cause(statement: Statement) -> bool:
+    """Whether a statement says how a deed goes wrong, and not only that it was not done, or done wrong.
+
+    What an episode was for is left undone whichever capability is lacking, so such symptoms are chosen only for
+    the failures that no cause explains.
+    """
+    if isinstance(statement, AnyOf):
+        return all(is_cause(part) for part in statement.parts)
+    if isinstance(statement, Refrain):
+        return bool(statement.facts)
+    return statement.kind in _CAUSES
+
+
+_CAUSES = frozenset(
+    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
+)
