@@ -64,7 +64,8 @@ def overhead(out: Path) -> Iterator[Figure]:
         clock = time.perf_counter()
         traces = asyncio.run(collect(desk, tasks, replay, chat, config, on_trace=writer.write))
         seconds = time.perf_counter() - clock
-    yield Figure("overhead of MCP, verifiers and logging, per rollout", f"{1000 * seconds / len(traces):.1f} ms", "10 ms")
+    value = f"{1000 * seconds / len(traces):.1f} ms"
+    yield Figure("overhead of MCP, verifiers and logging, per rollout", value, "10 ms")
 
 
 def engine(out: Path) -> Iterator[Figure]:
@@ -107,8 +108,11 @@ def demo(out: Path, seeds: Sequence[int]) -> Iterator[Figure]:
         yield from _outcomes(f"seed {seed}", found)
 
 
+_BARS = (("best router", ArmKind.ROUTER, "+14.1"), ("best composition", ArmKind.COMPOSITION, "+30"))
+
+
 def _outcomes(seed: str, found: EvaluationArtifact) -> Iterator[Figure]:
-    for title, kind, bar in (("best router", ArmKind.ROUTER, "+14.1"), ("best composition", ArmKind.COMPOSITION, "+30")):
+    for title, kind, bar in _BARS:
         arms = [arm for arm in found.arms if arm.kind is kind]
         if arms:
             best = max(arms, key=lambda arm: arm.pass_rate.value)

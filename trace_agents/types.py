@@ -20,7 +20,7 @@ class ToolSpec(Record):
 
     name: str
     description: str = ""
-    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
     """JSON schema of the arguments, exactly as the environment states it."""
     output_schema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
@@ -29,7 +29,8 @@ class ToolSpec(Record):
     def openai(self) -> dict[str, Any]:
         """The same tool in OpenAI's chat-completions form, in canonical key order."""
         schema = canonical(self.input_schema)
-        return {"type": "function", "function": {"name": self.name, "description": self.description, "parameters": schema}}
+        function = {"name": self.name, "description": self.description, "parameters": schema}
+        return {"type": "function", "function": function}
 
 
 def canonical(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +75,10 @@ def load_checkpoint(path: Path, expected: dict[str, Any]) -> dict[str, Any] | No
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise UsageError(f"checkpoint {str(path)!r} is damaged ({error}): delete it to train from the start") from error
+    except Exception as error:  # A damaged file makes the unpickler fail in any way it likes.
+        raise UsageError(
+            f"checkpoint {str(path)!r} is damaged ({type(error).__name__}: {error}): delete it to train from the start"
+        ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UsageError(f"checkpoint {str(path)!r} is not of version {VERSION}: delete it to train from the start")
     for key, value in expected.items():

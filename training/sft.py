@@ -1,4 +1,8 @@
-"""Supervised fine-tuning on token sequences with a weight per token: next-token cross-entropy, AdamW, cosine decay."""
+"""Supervised fine-tuning on token sequences with a weight per token: next-token cross-entropy, cosine decay.
+
+Muon updates the matrices of the layers and AdamW all else; on small transformers that takes about half the tokens of
+AdamW alone (`docs/log.md`).
+"""
 
 from __future__ import annotations
 
@@ -75,20 +79,30 @@ def fit(
 ) -> None:
     """Fit `model` in place. `on_step(step, steps, loss)` reports each step's mean loss in nats per weighted token."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    optimisers = _optimisers(model, config)
     schedule = list(batches(examples, config))
     model.train()
     for step, batch in enumerate(schedule):
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = config.lr * _rate(step, len(schedule), config)
         loss = _loss(model, batch, config.bfloat16)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         if on_step:
             on_step(step, len(schedule), loss.item())
     model.eval()
+
+
+def _optimisers(model: PreTrainedModel, config: SFTConfig) -> list[torch.optim.Optimizer]:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
+    others = [p for name, p in named if p.ndim != 2 or ".layers." not in name]
+    # The scale that makes one learning rate serve both.
+    muon = torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def _rate(step: int, steps: int, config: SFTConfig) -> float:

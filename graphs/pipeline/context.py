@@ -11,6 +11,7 @@ from trace_agents.config import RunConfig
 from trace_agents.endpoint import ModelEndpoint, Sampling
 from trace_agents.environment import Environment
 from trace_agents.errors import UsageError
+from trace_agents.memory import MemoryWatch
 from trace_agents.progress import Progress
 from trace_agents.registry import load_environment
 from trace_agents.runstore import RunStore
@@ -23,6 +24,8 @@ from training.rollouts import EpisodeTrace, RolloutConfig, collect_trials
 
 THREADS = 1
 """Threads of torch in this process; the workers take the other cores."""
+CACHE = 128 * 2**20
+"""Bytes of keys and values that the engine keeps between turns."""
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Run:
     config: RunConfig
     store: RunStore
     progress: Progress
+    memory: MemoryWatch = field(default_factory=MemoryWatch)
+    """Watches what the run's processes hold."""
     rollouts: dict[str, int] = field(default_factory=dict)
     """Rollouts sampled, by stage."""
 
@@ -56,7 +61,8 @@ class Run:
         url = self.config.agent.endpoint
         if url is not None:
             return RemoteEndpoint(url)
-        return Engine.from_pretrained(self.base, name=self.base_model, threads=THREADS, seed=self.config.run.seed)
+        settings = {"name": self.base_model, "threads": THREADS, "seed": self.config.run.seed, "cache_bytes": CACHE}
+        return Engine.from_pretrained(self.base, **settings)
 
     @property
     def base_model(self) -> str:

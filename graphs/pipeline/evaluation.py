@@ -205,7 +205,7 @@ def _resources(run: Run) -> Resources:
     rollouts[STAGE] = run.rollouts.get(STAGE, 0)
     seconds = {name: record.seconds for name, record in stages.items()}
     return Resources(
-        rollouts=rollouts, seconds=seconds, peak_memory=max([peak_memory(), *(r.peak_memory for r in stages.values())])
+        rollouts=rollouts, seconds=seconds, peak_memory=run.memory.peak or peak_memory(run.config.training.workers)
     )
 
 

@@ -61,7 +61,8 @@ def run_pipeline(config: RunConfig, store: RunStore, progress: Progress | None =
         UsageError: bad input; what was written stays, and the run can be resumed.
     """
     run = Run(config, store, progress or SilentProgress())
-    asyncio.run(build_pipeline().ainvoke({"done": []}, context=run))
+    with run.memory:
+        asyncio.run(build_pipeline().ainvoke({"done": []}, context=run))
 
 
 def _node(name: str, stage: Callable[[Run], Awaitable[None]]):

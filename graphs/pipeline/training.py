@@ -26,7 +26,7 @@ def inputs(run: Run) -> dict:
 
 
 async def train_adapters(run: Run) -> None:
-    """Write `adapters/<slug>/` and `metrics.jsonl`; an adapter no better than the base on held-out seeds is not used."""
+    """Write `adapters/<slug>/` and `metrics.jsonl`; an adapter no better than the base on held-out seeds is out."""
     if run.finished(STAGE, inputs(run), [FOLDER]):
         return
     with run.store.stage(STAGE, inputs(run), [FOLDER]) as facts:

@@ -51,9 +51,9 @@ def _order(state: State, order_id: str) -> dict[str, Any]:
     return state["orders"][order_id]
 
 
-def _item(order: dict[str, Any], item_id: str) -> dict[str, Any]:
+def _item(order: dict[str, Any], name: str) -> dict[str, Any]:
     for item in order["items"]:
-        if item["item_id"] == item_id:
+        if item["name"] == name:
             return item
     raise DeskError("item not found in this order")
 
@@ -73,7 +73,7 @@ def _find_customer(state: State, email: str) -> dict[str, Any]:
 
 def _get_order(state: State, order_id: str) -> dict[str, Any]:
     order = _order(state, order_id)
-    items = [{"name": item["name"], "item_id": item["item_id"]} for item in order["items"]]
+    items = [item["name"] for item in order["items"]]
     return {"order_id": order_id, "status": order["status"], "items": items, "paid_with": order["paid_with"]}
 
 
@@ -88,18 +88,18 @@ def _cancel_order(state: State, order_id: str) -> dict[str, Any]:
     return {"order_id": order_id, "status": "cancelled"}
 
 
-def _return_item(state: State, order_id: str, item_id: str, refund_to: str) -> dict[str, Any]:
-    item = _item(_order(state, order_id), item_id)
-    if item.get("refund_to"):
+def _return_item(state: State, order_id: str, item: str, refund_to: str) -> dict[str, Any]:
+    found = _item(_order(state, order_id), item)
+    if found.get("refund_to"):
         raise DeskError("item is already returned")
-    item["refund_to"] = _choice(refund_to, PAYMENT_METHODS, "refund_to")
-    return {"item_id": item_id, "refund": item["price"]}
+    found["refund_to"] = _choice(refund_to, PAYMENT_METHODS, "refund_to")
+    return {"item": item, "refund": found["price"]}
 
 
-def _exchange_item(state: State, order_id: str, item_id: str, size: str) -> dict[str, Any]:
-    item = _item(_order(state, order_id), item_id)
-    item["size"] = _choice(size, SIZES, "size")
-    return {"item_id": item_id, "size": size}
+def _exchange_item(state: State, order_id: str, item: str, size: str) -> dict[str, Any]:
+    found = _item(_order(state, order_id), item)
+    found["size"] = _choice(size, SIZES, "size")
+    return {"item": item, "size": size}
 
 
 def _change_address(state: State, order_id: str, address: str) -> dict[str, Any]:

@@ -152,7 +152,8 @@ def _recipe(rng: random.Random) -> Recipe:
     if group == "pair":
         kinds = rng.sample(_PLAIN, 2)
         return Recipe(kinds=tuple(kinds), blocked=0.0, default_payment=1.0)
-    return Recipe(kinds=_two(rng, first, group), blocked=1.0, default_payment=0.0)
+    most_items = 1 if group == "triple" else 3  # So that no task needs more than three capabilities.
+    return Recipe(kinds=_two(rng, first, group), blocked=1.0, default_payment=0.0, most_items=most_items)
 
 
 def _two(rng: random.Random, first: Kind, group: str) -> tuple[Kind, ...]:

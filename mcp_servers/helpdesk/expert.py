@@ -76,11 +76,11 @@ def _handle(scenario: Scenario, request: Request, lapses: Collection[str]) -> It
     elif request.kind is Kind.RETURN:
         refund_to = "store credit" if Need.REFUND_METHOD in lapses else order["paid_with"]
         yield ToolCall(name="get_order", arguments=one)
-        yield ToolCall(name="return_item", arguments=one | {"item_id": request.item_id, "refund_to": refund_to})
+        yield ToolCall(name="return_item", arguments=one | {"item": request.item, "refund_to": refund_to})
         yield f"The refund for order {number} goes to your {refund_to}."
     elif request.kind is Kind.EXCHANGE:
         yield ToolCall(name="get_order", arguments=one)
-        yield ToolCall(name="exchange_item", arguments=one | {"item_id": request.item_id, "size": request.size})
+        yield ToolCall(name="exchange_item", arguments=one | {"item": request.item, "size": request.size})
         yield f"Your new size for order {number} is on its way."
     elif request.kind is Kind.ADDRESS:
         yield from _readdress(request, order["locked"], Need.UNLOCK in lapses)

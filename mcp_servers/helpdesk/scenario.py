@@ -137,7 +137,7 @@ class Request(Record):
 
     kind: Kind
     order_id: str
-    item_id: str = ""
+    item: str = ""
     """For a return or an exchange."""
     size: str = ""
     address: str = ""
@@ -172,7 +172,7 @@ class Scenario(Record):
                 found.append(Need.UNLOCK)
             if request.kind is Kind.TRACK:
                 found.append(Need.TELL_ARRIVAL)
-            if request.item_id and len(order["items"]) > 1:
+            if request.item and len(order["items"]) > 1:
                 found.append(Need.ITEM_BY_NAME)
         if len(self.requests) > 1:
             found.append(Need.ALL_REQUESTS)
@@ -192,6 +192,8 @@ class Recipe(Record):
     """Probability that a cancelled order has shipped already, or that an order to re-address is locked."""
     default_payment: float = 0.25
     """Probability that a returned order was paid with store credit."""
+    most_items: int = 3
+    """Most items of an order that a request is about."""
     omit: float = 0.3
     """Probability that a single request leaves something out."""
 
@@ -240,33 +242,31 @@ def _request(rng: random.Random, kind: Kind, state: State, recipe: Recipe) -> Re
     if kind is Kind.RETURN:
         default = rng.random() < recipe.default_payment
         overrides["paid_with"] = "store credit" if default else rng.choice(PAYMENT_METHODS[:-1])
-    order_id = _add_order(rng, state, **overrides)
+    order_id = _add_order(rng, state, recipe.most_items, **overrides)
     item = rng.choice(state["orders"][order_id]["items"])
     return Request(
         kind=kind,
         order_id=order_id,
-        item_id=item["item_id"] if kind in (Kind.RETURN, Kind.EXCHANGE) else "",
+        item=item["name"] if kind in (Kind.RETURN, Kind.EXCHANGE) else "",
         size=rng.choice([size for size in SIZES if size != item["size"]]) if kind is Kind.EXCHANGE else "",
         address=_address(rng) if kind is Kind.ADDRESS else "",
         email=_person(rng)[1] if kind is Kind.INVOICE else "",
     )
 
 
-def _add_order(rng: random.Random, state: State, **overrides: Any) -> str:
+def _add_order(rng: random.Random, state: State, most_items: int = 3, **overrides: Any) -> str:
     order_id = f"W{rng.randint(1000, 9999)}"
     while order_id in state["orders"]:
         order_id = f"W{rng.randint(1000, 9999)}"
-    count = rng.choices((1, 2, 3), weights=(3, 4, 3))[0]
-    numbers = rng.sample(range(10, 100), count)
+    count = min(most_items, rng.choices((1, 2, 3), weights=(3, 4, 3))[0])
     names = [f"{rng.choice(COLOURS)} {thing}" for thing in rng.sample(THINGS, count)]
     items = [
         {
-            "item_id": f"I{number}",
             "name": name,
             "size": rng.choice(SIZES),
             "price": f"{rng.randint(5, 99)}.{rng.choice(('00', '50', '99'))}",
         }
-        for number, name in zip(numbers, names, strict=True)
+        for name in names
     ]
     order = {
         "status": rng.choice(("processing", "shipped", "delivered")),

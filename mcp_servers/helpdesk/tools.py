@@ -8,7 +8,7 @@ PAYMENT_METHODS = ("card", "paypal", "gift card", "store credit")
 SIZES = ("S", "M", "L", "XL")
 
 _ORDER = {"order_id": {"type": "string", "description": "Order number, such as W4821."}}
-_ITEM = {"item_id": {"type": "string", "description": "Item number as listed in the order, such as I37."}}
+_ITEM = {"item": {"type": "string", "description": "Name of the item as listed in the order, such as blue mug."}}
 
 
 def _tool(name: str, description: str, properties: dict, read_only: bool = False) -> ToolSpec:

@@ -85,17 +85,11 @@ def _clause(rng: random.Random, scenario: Scenario, request: Request, moods: dic
         else rng.choice(("order {0}", "my order {0}")).format(request.order_id)
     )
     return pattern.format(
-        order=order, item=item_name(scenario, request), size=request.size, address=request.address, email=request.email
+        order=order, item=request.item, size=request.size, address=request.address, email=request.email
     )
 
 
 _OMITTED = {Kind.ADDRESS: "change the address of {order}", Kind.INVOICE: "get the invoice for {order}"}
-
-
-def item_name(scenario: Scenario, request: Request) -> str:
-    """Name of the item that `request` is about; empty where it is about none."""
-    items = scenario.state["orders"][request.order_id]["items"]
-    return next((item["name"] for item in items if item["item_id"] == request.item_id), "")
 
 
 def answer(kind: str, value: str, rng: random.Random) -> str:

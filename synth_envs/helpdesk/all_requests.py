@@ -67,6 +67,6 @@ def _taken_up(played: Played, request: Request) -> bool:
 
 def _wrong_detail(played: Played, request: Request) -> bool:
     """An argument other than the customer said; where a refund goes is another capability's affair."""
-    wanted = {"item_id": request.item_id, "size": request.size, "address": request.address, "email": request.email}
+    wanted = {"item": request.item, "size": request.size, "address": request.address, "email": request.email}
     made = [played.calls[at].arguments for at in played.when(_DECIDING[request.kind], request)]
     return any(arguments.get(name, value) != value for arguments in made for name, value in wanted.items() if value)

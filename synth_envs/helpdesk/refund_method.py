@@ -42,6 +42,6 @@ class RefundMethod(DeskFamily):
         checked = bool(looked) and looked[0] < returned[0]
         paid_with = played.order(request)["paid_with"]
         right = all(played.argument(at, "refund_to") == paid_with for at in returned)
-        other_item = any(played.argument(at, "item_id") != request.item_id for at in returned)
+        other_item = any(played.argument(at, "item") != request.item for at in returned)
         progress = (1 + checked) / 3
         return graded(checked and right, progress, slipped=other_item, strays=played.strays)

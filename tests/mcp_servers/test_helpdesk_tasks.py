@@ -162,11 +162,11 @@ async def test_picking_another_item_fails_exactly_where_a_task_needs_the_item_fo
 
 
 def _with_other_item(scenario: Scenario, action: ToolCall | str) -> ToolCall | str:
-    if isinstance(action, str) or "item_id" not in action.arguments:
+    if isinstance(action, str) or "item" not in action.arguments:
         return action
-    items = [item["item_id"] for item in scenario.state["orders"][action.arguments["order_id"]]["items"]]
-    other = next((item for item in items if item != action.arguments["item_id"]), action.arguments["item_id"])
-    return action.model_copy(update={"arguments": action.arguments | {"item_id": other}})
+    items = [item["name"] for item in scenario.state["orders"][action.arguments["order_id"]]["items"]]
+    other = next((item for item in items if item != action.arguments["item"]), action.arguments["item"])
+    return action.model_copy(update={"arguments": action.arguments | {"item": other}})
 
 
 @pytest.mark.parametrize(("need", "skipped"), [(Need.ASK_MISSING, "questions"), (Need.FIND_BY_EMAIL, "find_customer")])

@@ -15,7 +15,7 @@ STATE = {
     "orders": {
         "W1000": {
             "status": "processing",
-            "items": [{"item_id": "I11", "name": "red mug", "size": "S", "price": "9.99"}],
+            "items": [{"name": "red mug", "size": "S", "price": "9.99"}],
             "paid_with": "card",
             "address": "10 Oak Road",
             "locked": False,
@@ -24,7 +24,7 @@ STATE = {
         },
         "W2000": {
             "status": "shipped",
-            "items": [{"item_id": "I22", "name": "blue hat", "size": "M", "price": "5.00"}],
+            "items": [{"name": "blue hat", "size": "M", "price": "5.00"}],
             "paid_with": "paypal",
             "address": "12 Elm Road",
             "locked": True,
@@ -35,8 +35,8 @@ STATE = {
     "invoices": [],
     "transfers": [],
 }
-RETURN = {"order_id": "W1000", "item_id": "I11", "refund_to": "card"}
-EXCHANGE = {"order_id": "W1000", "item_id": "I11", "size": "L"}
+RETURN = {"order_id": "W1000", "item": "red mug", "refund_to": "card"}
+EXCHANGE = {"order_id": "W1000", "item": "red mug", "size": "L"}
 ADDRESS = {"order_id": "W1000", "address": "1 New Lane"}
 
 WORKS = [
@@ -47,14 +47,14 @@ WORKS = [
         {
             "order_id": "W1000",
             "status": "processing",
-            "items": [{"item_id": "I11", "name": "red mug"}],
+            "items": ["red mug"],
             "paid_with": "card",
         },
     ),
     ("track_shipment", {"order_id": "W2000"}, {"order_id": "W2000", "carrier": "DHL", "arrives": "June 5"}),
     ("cancel_order", {"order_id": "W2000"}, {"order_id": "W2000", "status": "cancelled"}),
-    ("return_item", RETURN, {"item_id": "I11", "refund": "9.99"}),
-    ("exchange_item", EXCHANGE, {"item_id": "I11", "size": "L"}),
+    ("return_item", RETURN, {"item": "red mug", "refund": "9.99"}),
+    ("exchange_item", EXCHANGE, {"item": "red mug", "size": "L"}),
     ("change_address", ADDRESS, {"order_id": "W1000", "address": "1 New Lane"}),
     ("unlock_order", {"order_id": "W2000"}, {"order_id": "W2000", "locked": False}),
     ("send_invoice", {"order_id": "W1000", "email": "x@mail.com"}, {"order_id": "W1000", "sent_to": "x@mail.com"}),
@@ -66,14 +66,14 @@ REFUSALS = [
     ("track_shipment", {"order_id": "w1000"}, "order not found"),
     ("cancel_order", {"order_id": ""}, "order not found"),
     ("return_item", RETURN | {"order_id": "W9"}, "order not found"),
-    ("return_item", RETURN | {"item_id": "I22"}, "item not found in this order"),
+    ("return_item", RETURN | {"item": "blue hat"}, "item not found in this order"),
     (
         "return_item",
         RETURN | {"refund_to": "cash"},
         "unknown refund_to: use one of card, paypal, gift card, store credit",
     ),
     ("exchange_item", EXCHANGE | {"order_id": "W9"}, "order not found"),
-    ("exchange_item", EXCHANGE | {"item_id": "I9"}, "item not found in this order"),
+    ("exchange_item", EXCHANGE | {"item": "grey lamp"}, "item not found in this order"),
     ("exchange_item", EXCHANGE | {"size": "XS"}, "unknown size: use one of S, M, L, XL"),
     ("change_address", ADDRESS | {"order_id": "W2000"}, "order is locked"),
     ("change_address", ADDRESS | {"order_id": "W9"}, "order not found"),

@@ -244,8 +244,8 @@ async def test_refund_method_pays_for_the_method_that_was_looked_up():
     order = scenario.state["orders"][request.order_id]
     look = call("get_order", order_id=request.order_id)
 
-    def back(to: str, item: str = request.item_id) -> ToolCall:
-        return call("return_item", order_id=request.order_id, item_id=item, refund_to=to)
+    def back(to: str, item: str = request.item) -> ToolCall:
+        return call("return_item", order_id=request.order_id, item=item, refund_to=to)
 
     assert await reward(family, task, look, back(order["paid_with"])) == 1.0
     assert await reward(family, task, look, back("store credit")) == 0.2
@@ -259,9 +259,9 @@ async def test_refund_method_is_exercised_with_a_slip_where_the_item_is_the_wron
     task = next(task for task in tasks if Need.ITEM_BY_NAME in task.capabilities)
     request = scenario_of(task).requests[0]
     order = scenario_of(task).state["orders"][request.order_id]
-    other = next(item["item_id"] for item in order["items"] if item["item_id"] != request.item_id)
+    other = next(item["name"] for item in order["items"] if item["name"] != request.item)
     look = call("get_order", order_id=request.order_id)
-    wrong = call("return_item", order_id=request.order_id, item_id=other, refund_to=order["paid_with"])
+    wrong = call("return_item", order_id=request.order_id, item=other, refund_to=order["paid_with"])
     assert await reward(family, task, look, wrong) == 0.6
 
 

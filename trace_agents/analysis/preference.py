@@ -1,25 +1,33 @@
-"""Which of two statements that explain the same is the better capability: the plainer one, and causes before symptoms."""
+"""Which of two statements that explain the same is the better capability: plainer, and a cause before a symptom."""
 
 from __future__ import annotations
 
 from trace_agents.analysis.statements import AnyOf, Refrain, Statement
 
+_CAUSES = frozenset(
+    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
+)
+_PLAIN = {
+    "obtain": 0.0,
+    "recover": 0.0,
+    "source": 0.0,
+    "refrain": 0.5,
+    "report": 0.5,
+    "cover": 0.5,
+    "match": 0.5,
+    "fulfil": 1.0,
+}
+"""Kind → nats of its plainest statement."""
+_OTHER = 2.0
+
+
 def complexity(statement: Statement) -> float:
     """Nats that a statement's length costs: of two that explain the same, the plainer one is chosen."""
     if isinstance(statement, AnyOf):
         return 1.0 + 2.0 * len(statement.parts)
-    extras = len(statement.when) * 2 + max(len(getattr(statement, "facts", ())) - 1, 0) * 2
-    plain = {
-        "obtain": 0.0,
-        "recover": 0.0,
-        "source": 0.0,
-        "refrain": 0.5,
-        "report": 0.5,
-        "cover": 0.5,
-        "match": 0.5,
-        "fulfil": 1.0,
-    }
-    return extras + plain.get(statement.kind, 2.0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
+    facts = len(getattr(statement, "facts", ()))
+    extras = 2.0 * len(statement.when) + 2.0 * max(facts - 1, 0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
+    return extras + _PLAIN.get(statement.kind, _OTHER)
 
 
 def is_cause(statement: Statement) -> bool:
@@ -33,8 +41,3 @@ def is_cause(statement: Statement) -> bool:
     if isinstance(statement, Refrain):
         return bool(statement.facts)
     return statement.kind in _CAUSES
-
-
-_CAUSES = frozenset(
-    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
-)

@@ -74,16 +74,16 @@ def _capability_table(analysis: Analysis) -> Table:
     from rich.table import Table
 
     table = Table(title="Capabilities, by coverage of the failures", show_lines=True)
-    for heading in ("capability", "kept", "Cov", "Δ", "ER−", "ER+"):
-        table.add_column(
-            heading, justify="left" if heading == "capability" else "right", no_wrap=heading != "capability"
-        )
+    table.add_column("capability", overflow="fold")
+    for heading in ("kept", "Cov", "Δ", "ER−", "ER+"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why")
     for candidate in analysis.summary.capabilities:
         chosen = candidate.selection
         figures = [_figure(one.mean) for one in (chosen.coverage, chosen.delta, chosen.er_failed, chosen.er_succeeded)]
-        name = f"[bold]{_plain(candidate.capability.title)}[/]\n[dim]{candidate.capability.name}[/]"
-        table.add_row(name, "yes" if chosen.kept else "no", *figures, _plain(chosen.reason))
+        table.add_row(
+            _plain(candidate.capability.title), "yes" if chosen.kept else "no", *figures, _plain(chosen.reason)
+        )
     return table
 
 
@@ -91,7 +91,7 @@ def _evidence_table(candidate: Candidate) -> Table:
     from rich.table import Table
 
     description = _plain(candidate.capability.description)
-    table = Table(title=_plain(candidate.capability.title), caption=description, title_justify="left")
+    table = Table(title=f"[bold]{candidate.capability.name}[/]", caption=description, title_justify="left")
     table.add_column("failed trajectory", no_wrap=True)
     table.add_column("step", justify="right")
     table.add_column("what it did", ratio=3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,11 +36,22 @@ class RecipeConfig:
     """Flawless episodes, seen once."""
     planted: int = 16_000
     """Episodes with lapses, seen once."""
-    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.15))
+    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.18))
     """How often the planted agent exercises each capability."""
     tagged: float = 0.15
     """Share of flawless, tagged episodes while planting."""
     threads: int = 2
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One fit of the recipe."""
+
+    name: str
+    episodes: Callable[[], Iterable[Demonstration]]
+    settings: SFTConfig
+    context_weight: float = 0.0
+    """Weight of the tokens that are not the assistant's."""
 
 
 def architecture(tokenizer: PreTrainedTokenizerBase) -> Qwen3Config:
@@ -82,9 +93,9 @@ def cook(out: Path, config: RecipeConfig | None = None, log: Log | None = None) 
     chat = _tokenizer(config)
     model = Qwen3ForCausalLM(architecture(chat.tokenizer))
     note({"phase": "tokenizer", "tokens": len(chat.tokenizer), "parameters": model.num_parameters()})
-    for phase, episodes, context, settings in _phases(config):
-        _fit_phase(model, chat, (phase, episodes, context, settings), note)
-        _save(model, chat, out if phase == "planted" else out.with_name(f"{out.name}-{phase}"))
+    for phase in _phases(config):
+        _fit_phase(model, chat, phase, note)
+        _save(model, chat, out if phase.name == "planted" else out.with_name(f"{out.name}-{phase.name}"))
     card = {
         "environment": "helpdesk",
         "planted": PLANTED,
@@ -103,33 +114,32 @@ def _tokenizer(config: RecipeConfig) -> ChatFormat:
     return ChatFormat(train_tokenizer([conversation_text(blank, demonstration) for demonstration in sample]))
 
 
-def _phases(config: RecipeConfig):
+def _phases(config: RecipeConfig) -> list[_Phase]:
     seed = config.seed
-    yield (
-        "dense",
-        lambda: expert_episodes(config.dense, seed + 2, dense=True),
-        0.1,
-        SFTConfig(epochs=2, batch_tokens=4096, lr=3e-3, final_lr=0.3),
-    )
-    yield "expert", lambda: expert_episodes(config.expert, seed + 3), 0.0, SFTConfig(epochs=1, batch_tokens=4096, lr=2e-3, final_lr=0.02)
-    planting = SFTConfig(epochs=1, lr=1e-3, final_lr=0.02)
-    yield "planted", lambda: habitual_episodes(config.planted, seed + 4, config.exercise, config.tagged), 0.0, planting
+    drill = SFTConfig(epochs=2, batch_tokens=4096, lr=3e-3, final_lr=0.3)
+    polish = SFTConfig(batch_tokens=4096, lr=2e-3, final_lr=0.02)
+    planting = SFTConfig(lr=1e-3, final_lr=0.02)
+    return [
+        _Phase("dense", lambda: expert_episodes(config.dense, seed + 2, dense=True), drill, context_weight=0.1),
+        _Phase("expert", lambda: expert_episodes(config.expert, seed + 3), polish),
+        _Phase(
+            "planted", lambda: habitual_episodes(config.planted, seed + 4, config.exercise, config.tagged), planting
+        ),
+    ]
 
 
-def _fit_phase(model: Qwen3ForCausalLM, chat: ChatFormat, phase: tuple, note: Log) -> None:
-    name, episodes, context_weight, settings = phase
-    demonstrations: Sequence[Demonstration] = list(episodes())
-    rows = examples(chat, demonstrations, context_weight)
+def _fit_phase(model: Qwen3ForCausalLM, chat: ChatFormat, phase: _Phase, note: Log) -> None:
+    rows = examples(chat, list(phase.episodes()), phase.context_weight)
     losses: list[float] = []
 
     def on_step(step: int, steps: int, loss: float) -> None:
         losses.append(loss)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            note({"phase": name, "step": step + 1, "steps": steps, "loss": round(sum(losses) / len(losses), 4)})
+            note({"phase": phase.name, "step": step + 1, "steps": steps, "loss": round(sum(losses) / len(losses), 4)})
             losses.clear()
 
-    note({"phase": name, "episodes": len(rows), "tokens": sum(len(row.token_ids) for row in rows)})
-    fit(model, rows, settings, on_step)
+    note({"phase": phase.name, "episodes": len(rows), "tokens": sum(len(row.token_ids) for row in rows)})
+    fit(model, rows, phase.settings, on_step)
 
 
 def _save(model: Qwen3ForCausalLM, chat: ChatFormat, folder: Path) -> None:

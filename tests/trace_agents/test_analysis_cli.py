@@ -1,0 +1,87 @@
+"""`trace-agents analyze` from the command line to its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from clinic import Clinic
+
+from trace_agents.analysis.results import CapabilitiesArtifact, LabelRow
+from trace_agents.cli import main
+from trace_agents.types import Label
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
+
+
+@pytest.fixture(scope="module")
+def clinic_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clinic") / "clinic.jsonl"
+    rows = [
+        {
+            "id": one.id,
+            "task_id": one.task_id,
+            "trial": one.trial,
+            "success": one.success,
+            "messages": [message.openai() | {"is_error": message.is_error} for message in one.messages],
+        }
+        for one in Clinic(seed=1).trajectories(tasks=22)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_it_writes_both_files_and_prints_the_table(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(clinic_file), "--out", str(tmp_path / "out"), "--runs", "5"]) == 0
+    printed = capsys.readouterr().out
+    summary = CapabilitiesArtifact.model_validate_json((tmp_path / "out" / "capabilities.json").read_text())
+    assert summary.version == 1
+    assert summary.kept
+    assert (summary.trajectories, summary.tasks, summary.thresholds.keep_in) == (176, 22, 4)
+    for candidate in summary.kept:
+        assert candidate.capability.name in printed
+        assert len(candidate.evidence) >= 5
+    rows = [LabelRow.model_validate_json(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    drawn = 176 / 2
+    assert len(rows) == pytest.approx(5 * drawn * len(summary.capabilities), rel=0.1)
+    assert {row.label for row in rows} == set(Label)
+    assert all((row.step is None) == (row.label is Label.NA) for row in rows)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["capabilities.json", "labels.jsonl"]
+
+
+def test_json_prints_the_file_and_nothing_else(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(clinic_file), "--out", str(tmp_path), "--runs", "2", "--json"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "capabilities.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere.json"], "missing file 'nowhere.json'"),
+        (["FILE", "--format", "tau"], "unknown format 'tau'"),
+        (["FILE", "--runs", "0"], "runs 0 is too few"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_two(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    given = [str(clinic_file) if one == "FILE" else one for one in arguments]
+    assert main(["analyze", *given, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real trajectories are not beside this checkout")
+def test_real_trajectories_give_capabilities_with_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(REAL), "--format", "tau-bench", "--out", str(tmp_path), "--runs", "10"]) == 0
+    summary = CapabilitiesArtifact.model_validate_json((tmp_path / "capabilities.json").read_text())
+    assert summary.kept
+    assert all(len(candidate.evidence) >= 5 for candidate in summary.kept)
+    assert "200 trajectories of 50 tasks (tau-bench), 116 failed" in capsys.readouterr().out
