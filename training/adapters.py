@@ -45,12 +45,20 @@ def save_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], config: Lora
         base: model folder that it was trained on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", BASE_KEY: fingerprint(base)}
     flat = {key: tensor.detach().to("cpu").contiguous() for key, tensor in sorted(tensors.items())}
     # The weights first: a folder with a configuration is a whole adapter.
-    write_atomically(folder / WEIGHTS, save(flat, metadata))
+    write_atomically(folder / WEIGHTS, _with_metadata(save(flat), {"format": "pt", BASE_KEY: fingerprint(base)}))
     write_atomically(folder / CONFIG, json.dumps(peft_config(config, base), indent=2, sort_keys=True) + "\n")
     return folder
+
+
+def _with_metadata(payload: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with this metadata: the library writes several keys in an order that differs by process,
+    and the same adapter is to be the same file."""
+    length = int.from_bytes(payload[:8], "little")
+    header = json.dumps({"__metadata__": dict(metadata), **json.loads(payload[8 : 8 + length])}, separators=(",", ":"))
+    padded = header.encode() + b" " * (-len(header) % 8)
+    return len(padded).to_bytes(8, "little") + padded + payload[8 + length :]
 
 
 def peft_config(config: LoraConfig, base: Path | str) -> dict[str, Any]:

@@ -41,16 +41,16 @@ class GateTraining:
 
     kind: GateKind = GateKind.SIGMOID
     epochs: int = 12
-    lr: float = 0.05
+    lr: float = 0.01
     """Adam's, on standardised hidden states."""
     l2: float = 1e-3
     """Pull of the squared parameters towards 0, that is of the gate towards 1, per parameter."""
     held_out: float = 0.2
     """Share of each environment's trajectories that only choose the epoch."""
     seed: int = 0
-    block_tokens: int = 1024
+    block_tokens: int = 512
     """T: most tokens of one step."""
-    cache_bytes: int = 1 << 30
+    cache_bytes: int = 1 << 29
     """Teacher-forced logits are kept up to this size, and recomputed in every epoch beyond it."""
 
 

@@ -175,7 +175,7 @@ def rollouts(name: str, count: int = 6) -> list[GateSample]:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, rivals: dict[str, Path]) -> TokenGate:
-    return train_gate(base, rivals, rollouts("ant") + rollouts("bee"), GateTraining(epochs=40))
+    return train_gate(base, rivals, rollouts("ant") + rollouts("bee"), GateTraining(epochs=40, lr=0.05))
 
 
 async def test_a_trained_gate_lets_each_adapter_speak_where_it_is_right(
@@ -216,7 +216,7 @@ def test_training_a_gate_gives_the_same_gate_again_with_or_without_its_cache(
     base: Path, rivals: dict[str, Path], trained: TokenGate
 ) -> None:
     samples = rollouts("ant") + rollouts("bee")
-    again = train_gate(base, rivals, samples, GateTraining(epochs=40, cache_bytes=0))
+    again = train_gate(base, rivals, samples, GateTraining(epochs=40, lr=0.05, cache_bytes=0))
     assert torch.allclose(again.weight, trained.weight, atol=1e-5)
     assert again.metrics == pytest.approx(dict(trained.metrics))
 

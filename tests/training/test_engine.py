@@ -25,6 +25,7 @@ from transformers import (
 from trace_agents.endpoint import Completion, ModelEndpoint, Sampling
 from trace_agents.errors import InfrastructureError, UsageError
 from training.engine import Engine
+from training.engine.grouping import split
 from training.engine.sampling import draw, uniforms
 
 # PEFT 0.21 asks transformers 5.23 by a name that it has deprecated.
@@ -323,6 +324,29 @@ async def test_long_prompts_are_read_in_pieces_beside_short_conversations(base: 
     prompts = prompts_of([900, 10, 40, 3, 300, 25])
     done = await asyncio.gather(*(engine.generate(ids, "tiny", Sampling(max_tokens=4)) for ids in prompts))
     assert [completion.token_ids for completion in done] == [greedy(model, prompt, 4) for prompt in prompts]
+
+
+async def test_one_long_conversation_among_short_ones_leaves_each_as_it_is_alone(base: Path) -> None:
+    prompts = prompts_of([10, 900, 40, 3, *range(20, 30), 250, 910])
+    sampling = Sampling(max_tokens=6, temperature=1.0, seed=2)
+    together = Engine.from_pretrained(base)
+    done = await asyncio.gather(*(together.generate(ids, "tiny", sampling) for ids in prompts))
+    apart, rest = split([len(ids) for ids in prompts], len(prompts))
+    assert [sorted(members) for members in apart] == [[1, len(prompts) - 1]]
+    assert len(rest) == len(prompts) - 2
+    for prompt, completion in zip(prompts, done, strict=True):
+        alone = await Engine(together.weights, together.config).generate(prompt, "tiny", sampling)
+        assert completion.token_ids == alone.token_ids
+        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+
+
+def test_rows_are_split_only_where_that_reads_fewer_keys() -> None:
+    assert split([100] * 8, 8)[0] == []
+    assert split([100] * 8 + [300], 9)[0] == []  # One more group costs more than it saves.
+    assert split([100] * 60 + [300], 61)[0] == [[60]]
+    apart, rest = split([100] * 60 + [2000, 700, 1900], 63)
+    assert apart == [[60, 62], [61]]
+    assert sorted(rest) == list(range(60))
 
 
 async def test_a_full_context_is_an_infrastructure_failure(base: Path) -> None:

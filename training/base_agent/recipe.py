@@ -34,11 +34,11 @@ class RecipeConfig:
     """Episodes of the copying drill, seen twice."""
     expert: int = 40_000
     """Flawless episodes, seen once."""
-    planted: int = 16_000
+    planted: int = 24_000
     """Episodes with lapses, seen once."""
-    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.18))
+    exercise: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANTED, 0.16))
     """How often the planted agent exercises each capability."""
-    tagged: float = 0.15
+    tagged: float = 0.1
     """Share of flawless, tagged episodes while planting."""
     threads: int = 2
 
@@ -118,7 +118,7 @@ def _phases(config: RecipeConfig) -> list[_Phase]:
     seed = config.seed
     drill = SFTConfig(epochs=2, batch_tokens=4096, lr=3e-3, final_lr=0.3)
     polish = SFTConfig(batch_tokens=4096, lr=2e-3, final_lr=0.02)
-    planting = SFTConfig(lr=1e-3, final_lr=0.02)
+    planting = SFTConfig(batch_tokens=4096, lr=1e-3, final_lr=0.02)
     return [
         _Phase("dense", lambda: expert_episodes(config.dense, seed + 2, dense=True), drill, context_weight=0.1),
         _Phase("expert", lambda: expert_episodes(config.expert, seed + 3), polish),

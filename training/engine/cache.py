@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,21 +122,25 @@ class PrefixCache:
 class Workspace:
     """Keys and values of the rows that are being computed, dense from row 0, and grown as needed."""
 
-    def __init__(self, kv: Tensor) -> None:
-        self.kv = kv
+    def __init__(self, new_kv: Callable[[int, int], Tensor]) -> None:
+        """`new_kv(rows, capacity)` makes a zeroed store."""
+        self._new_kv = new_kv
+        self.kv = new_kv(1, 64)
         """[layers, 2, rows, K, capacity, D]."""
 
-    def reserve(self, rows: int, capacity: int) -> None:
-        """Have room for `rows` sequences of `capacity` tokens, keeping what is there."""
-        layers, two, have_rows, heads, have_capacity, head = self.kv.shape
-        if rows <= have_rows and capacity <= have_capacity:
-            return
+    def fits(self, rows: int, capacity: int) -> bool:
+        """There is room for `rows` sequences of `capacity` tokens."""
+        return rows <= self.kv.shape[2] and capacity <= self.kv.shape[4]
+
+    def grow(self, rows: int, capacity: int, lengths: Sequence[int]) -> None:
+        """Make room, with some to spare; `lengths` are the positions in use of the first rows, which are kept."""
+        have_rows, have_capacity = self.kv.shape[2], self.kv.shape[4]
         rows = have_rows if rows <= have_rows else max(rows, 2 * have_rows)
         capacity = have_capacity if capacity <= have_capacity else -(-max(capacity, have_capacity * 3 // 2) // 64) * 64
-        # Zeroed, because masked keys must at least be finite.
-        grown = torch.zeros(layers, two, rows, heads, capacity, head, dtype=self.kv.dtype)
-        grown[:, :, :have_rows, :, :have_capacity] = self.kv
-        self.kv = grown
+        old, self.kv = self.kv, self._new_kv(rows, capacity)
+        # Only what is in use is copied: pages of the rest stay untouched, and take no memory.
+        for row, length in enumerate(lengths[:have_rows]):
+            self.kv[:, :, row, :, :length] = old[:, :, row, :, :length]
 
     def read(self, row: int, length: int) -> Tensor:
         """A copy of the first `length` keys and values of `row`: [layers, 2, K, length, D]."""

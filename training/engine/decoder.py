@@ -6,9 +6,11 @@ T keys, M queries per key/value head, G query heads per key/value head; d, D, Q,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,9 @@ from training.engine.weights import Layer, Weights, matmul
 
 KEY_STEP = 16
 """Keys are read in multiples of this, so that a row's result does not depend on the lengths of its neighbours."""
+
+_ALIGNED = 64
+"""Bytes to which key/value stores are aligned: a cache line."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Group:
     mask: Tensor
     """[R, 1, M or 1, T], added to the scores: 0 where the query may look, else minus infinity."""
     scatter: Tensor | None = None
-    """For prompts: [last - first], the place of each new token in the padded [R·L]; None for one token a row."""
+    """[last - first]: the place of each new token in the padded [R·L]; None where there is one for every row."""
     padded: int = 1
     """L."""
 
@@ -63,8 +68,13 @@ class Decoder:
 
     def new_kv(self, rows: int, capacity: int) -> Tensor:
         """A key/value store [layers, 2, rows, K, capacity, D], zeroed: masked keys must at least be finite."""
-        shape = self.shape
-        return torch.zeros(shape.layers, 2, rows, shape.kv_heads, capacity, shape.head, dtype=self.weights.dtype)
+        shape, dtype = self.shape, self.weights.dtype
+        size = (shape.layers, 2, rows, shape.kv_heads, capacity, shape.head)
+        count = math.prod(size) * dtype.itemsize
+        # NumPy's zeros, unlike torch's, are pages that take no memory until they are written.
+        pages = np.zeros(count + _ALIGNED, np.uint8)
+        start = -pages.ctypes.data % _ALIGNED
+        return torch.from_numpy(pages[start : start + count]).view(dtype).view(size)
 
     def hidden(self, batch: Batch, kv: Tensor, lora: LoraBatch | None, wanted: Tensor | slice) -> Tensor:
         """Final-norm hidden states [W, d] of the `wanted` tokens; writes every new token's keys and values to `kv`."""
@@ -135,15 +145,35 @@ class Decoder:
         return torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1)).view(queries.shape)
 
 
-def decode_group(first: int, rows: slice | Tensor, positions: Tensor, dtype: torch.dtype) -> Group:
-    """The group of rows that get one token each, at `positions` [R]."""
-    keys = _round_up(int(positions.max()) + 1)
-    mask = _mask(positions[:, None], keys, dtype)
-    return Group(first, first + len(positions), rows, keys, mask)
+def decode_group(
+    first: int, rows: Sequence[int], positions: Sequence[int], store: int | None, dtype: torch.dtype
+) -> Group:
+    """The group of `rows`, in rising order, that get one token each, at `positions`.
+
+    With `store`, the number of rows in the store, they are computed in place: the other rows in between are computed
+    too, and left out of the result, which is cheaper than to copy these.
+    """
+    where = torch.tensor(positions)
+    keys = _round_up(max(positions) + 1)
+    last = first + len(rows)
+    if store is None or store == len(rows):
+        return Group(first, last, _index(rows), keys, _mask(where[:, None], keys, dtype))
+    scatter = torch.tensor(rows)
+    everywhere = torch.zeros(store, dtype=torch.long).index_copy_(0, scatter, where)
+    return Group(first, last, slice(0, store), keys, _mask(everywhere[:, None], keys, dtype), scatter)
 
 
-def prompt_group(first: int, rows: Tensor, spans: Sequence[tuple[int, int]], queries: int, dtype: torch.dtype) -> Group:
-    """The group of `rows` that read in the positions `spans` (start, stop) of their prompts.
+def _index(rows: Sequence[int]) -> slice | Tensor:
+    """Rising row numbers as a slice where they have no gaps: a slice is read in place."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return slice(rows[0], rows[-1] + 1)
+    return torch.tensor(rows)
+
+
+def prompt_group(
+    first: int, rows: Sequence[int], spans: Sequence[tuple[int, int]], queries: int, dtype: torch.dtype
+) -> Group:
+    """The group of `rows`, in rising order, that read in the positions `spans` (start, stop) of their prompts.
 
     `queries` is G, the query heads that share a key/value head.
     """
@@ -156,7 +186,7 @@ def prompt_group(first: int, rows: Tensor, spans: Sequence[tuple[int, int]], que
     keys = _round_up(max(stop for _, stop in spans))
     mask = _mask(positions, keys, dtype).repeat(1, 1, queries, 1)
     scatter = torch.nonzero(within.flatten()).flatten()
-    return Group(first, first + len(scatter), rows, keys, mask, scatter, padded)
+    return Group(first, first + len(scatter), _index(rows), keys, mask, scatter, padded)
 
 
 def _mask(positions: Tensor, keys: int, dtype: torch.dtype) -> Tensor:

@@ -204,7 +204,7 @@ class Engine:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         owner = torch.arange(len(prompts)).repeat_interleave(lengths)
         spans = [(0, len(prompt)) for prompt in prompts]
-        group = prompt_group(0, torch.arange(len(prompts)), spans, self._decoder.queries, self.weights.dtype)
+        group = prompt_group(0, range(len(prompts)), spans, self._decoder.queries, self.weights.dtype)
         positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
         batch = Batch(torch.from_numpy(np.concatenate(prompts)).long(), positions, owner, [group])
         lora = None

@@ -19,6 +19,7 @@ from trace_agents.errors import InfrastructureError
 from training.engine.cache import Entry, PrefixCache, TokenTable, Workspace
 from training.engine.config import EngineConfig
 from training.engine.decoder import Batch, Decoder, Group, decode_group, prompt_group
+from training.engine.grouping import alike, split
 from training.engine.lora import LoraBatch, Stack
 from training.engine.requests import Request, Row
 from training.engine.sampling import draw, uniforms
@@ -60,7 +61,7 @@ class Scheduler:
     def __init__(self, decoder: Decoder, config: EngineConfig, max_context: int) -> None:
         self.decoder, self.config, self.max_context = decoder, config, max_context
         self.cache = PrefixCache(config.cache_bytes, config.cache_entries)
-        self.workspace = Workspace(decoder.new_kv(0, 64))
+        self.workspace = Workspace(decoder.new_kv)
         self.waiting: deque[Request] = deque()
         self.places: list[tuple[Request, Row] | None] = []
         """Who is in each row of the workspace; None only while rows come and go."""
@@ -138,7 +139,7 @@ class Scheduler:
         row.index, row.length = index, start.length
         if row.index == len(self.places):
             self.places.append(None)
-        self.workspace.reserve(row.index + 1, len(request.prompt))
+        self._reserve(row.index + 1, len(request.prompt))
         if start.entry is not None:
             self.workspace.write(row.index, start.entry.kv, start.length)
             row.extends = start.entry if start.length == start.entry.length else None
@@ -146,6 +147,10 @@ class Scheduler:
             self.workspace.move(start.index, row.index, start.length)
         self.places[row.index] = (request, row)
         self._prompts.put(row.index, row.kind, request.prompt)
+
+    def _reserve(self, rows: int, capacity: int) -> None:
+        if not self.workspace.fits(rows, capacity):
+            self.workspace.grow(rows, capacity, [place[1].length if place else 0 for place in self.places])
 
     def _close_gaps(self) -> None:
         """Fill emptied rows from the end, so that the rows in use stay dense."""
@@ -177,7 +182,7 @@ class Scheduler:
             if all(until.get(id(row), row.length) >= request.position for row in request.rows)
         }
         feeding = [place for place in self._occupied() if id(place[0]) in ready]
-        groups = self._prompt_groups(reading)
+        reading, groups = self._prompt_groups(reading)
         first = groups[-1].last if groups else 0
         feeding, feeding_groups = self._feeding_groups(feeding, first)
         tokens = [request.prompt[row.length : stop] for request, row, stop in reading]
@@ -186,7 +191,7 @@ class Scheduler:
         fed = np.array([(request.last, row.index, request.position) for request, row in feeding], np.int64).reshape(
             -1, 3
         )
-        self.workspace.reserve(0, int(fed[:, 2].max(initial=0)) + 1)
+        self._reserve(0, int(fed[:, 2].max(initial=0)) + 1)
         batch = Batch(
             tokens=torch.from_numpy(np.concatenate([*tokens, fed[:, 0]])),
             rows=torch.from_numpy(np.concatenate([*rows, fed[:, 1]])),
@@ -198,54 +203,50 @@ class Scheduler:
         return Plan(batch, lora, reading, feeding)
 
     def _reading(self) -> list[tuple[Request, Row, int]]:
-        """Rows that read in prompt tokens now, and up to which, fewest tokens first."""
+        """Rows that read in prompt tokens now, and up to which."""
         budget, reading = self.config.max_prompt_tokens, []
         for request, row in self._occupied():
             stop = min(len(request.prompt) - 1, row.length + budget)
             if not request.tokens and stop > row.length:
                 reading.append((request, row, stop))
                 budget -= stop - row.length
-        return sorted(reading, key=lambda item: item[2] - item[1].length)
+        return reading
 
-    def _prompt_groups(self, reading: Sequence[tuple[Request, Row, int]]) -> list[Group]:
-        """Rows that read in a prompt, grouped by like numbers of new tokens; `reading` is ordered by that number."""
-        classes: list[list[tuple[Row, int]]] = []
-        for _, row, stop in reading:
-            shortest = classes[-1][0][1] - classes[-1][0][0].length if classes else 0
-            if not classes or stop - row.length > 2 * shortest + 16:
-                classes.append([])
-            classes[-1].append((row, stop))
-        groups, first = [], 0
-        for members in classes:
-            spans = [(row.length, stop) for row, stop in members]
-            rows = torch.tensor([row.index for row, _ in members])
-            groups.append(prompt_group(first, rows, spans, self.decoder.queries, self.decoder.weights.dtype))
-            first = groups[-1].last
-        return groups
+    def _prompt_groups(
+        self, reading: Sequence[tuple[Request, Row, int]]
+    ) -> tuple[list[tuple[Request, Row, int]], list[Group]]:
+        """`reading` reordered, and its groups: rows with like numbers of new tokens and of keys."""
+        ordered: list[tuple[Request, Row, int]] = []
+        groups: list[Group] = []
+        for by_new in alike([stop - row.length for _, row, stop in reading]):
+            for members in alike([reading[index][2] for index in by_new]):
+                chosen = sorted((reading[by_new[member]] for member in members), key=lambda item: item[1].index)
+                spans = [(row.length, stop) for _, row, stop in chosen]
+                first = groups[-1].last if groups else 0
+                rows = [row.index for _, row, _ in chosen]
+                groups.append(prompt_group(first, rows, spans, self.decoder.queries, self.decoder.weights.dtype))
+                ordered += chosen
+        return ordered, groups
 
     def _feeding_groups(
-        self, feeding: list[tuple[Request, Row]], first: int
+        self, feeding: Sequence[tuple[Request, Row]], first: int
     ) -> tuple[list[tuple[Request, Row]], list[Group]]:
-        """`feeding` reordered, and its groups: one over all rows in place, or several where lengths differ widely."""
+        """`feeding` reordered, and its groups: long rows apart, all others in place."""
         if not feeding:
-            return feeding, []
-        dtype = self.decoder.weights.dtype
-        lengths = [request.position for request, _ in feeding]
-        longest = max(lengths)
-        if len(feeding) * (longest + 1) <= 2 * sum(lengths) + 256 * len(feeding):
-            whole = len(feeding) == len(self.places)
-            rows = slice(0, len(feeding)) if whole else torch.tensor([row.index for _, row in feeding])
-            return feeding, [decode_group(first, rows, torch.tensor(lengths), dtype)]
-        long = [place for place in feeding if place[0].position > longest // 2]
-        short = [place for place in feeding if place[0].position <= longest // 2]
-        group = decode_group(
-            first,
-            torch.tensor([row.index for _, row in long]),
-            torch.tensor([request.position for request, _ in long]),
-            dtype,
-        )
-        rest, groups = self._feeding_groups(short, group.last)
-        return long + rest, [group, *groups]
+            return [], []
+        ordered: list[tuple[Request, Row]] = []
+        groups: list[Group] = []
+        apart, together = split([request.position + 1 for request, _ in feeding], len(self.places))
+        for members in [*apart, together]:
+            if not members:
+                continue
+            chosen = sorted((feeding[index] for index in members), key=lambda place: place[1].index)
+            rows = [row.index for _, row in chosen]
+            positions = [request.position for request, _ in chosen]
+            store = len(self.places) if members is together else None
+            groups.append(decode_group(first + len(ordered), rows, positions, store, self.decoder.weights.dtype))
+            ordered += chosen
+        return ordered, groups
 
     def _lora(self, rows: Sequence[Row], counts: Sequence[int]) -> LoraBatch | None:
         adapters = {adapter.uid: adapter for row in rows for adapter, _ in row.recipe.parts}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +14,13 @@ from mcp.client import Client
 
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
-from mcp_servers.server import tool_result, tool_spec
+from mcp_servers.server import tool_spec
 from trace_agents.endpoint import Completion, ModelEndpoint
 from trace_agents.environment import Episode
 from trace_agents.errors import UsageError
-from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolResult
+from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolSpec
 from training.chat import ChatFormat
+from training.rollouts.acting import answer, malformed, run_call
 from training.rollouts.config import Prompting, RolloutConfig
 from training.rollouts.record import TraceRecorder
 from training.rollouts.tasks import EnvironmentTask, EpisodeTrace
@@ -66,7 +66,7 @@ class Player:
         """The conversation so far, the policy first."""
         self.token_ids: list[int] = []
         """The last prompt and what was sampled after it."""
-        self.tools: list = []
+        self.tools: list[ToolSpec] = []
         self.turns = 0
 
     async def run(self, environment: EpisodeSource, task: TaskInstance) -> EpisodeTrace:
@@ -194,29 +194,13 @@ class Player:
 
     async def _act(self, call: ToolCall, client: Client) -> Message:
         """Run one tool call; one that cannot be run is an error result, which the agent reads."""
-        result = self._malformed(call)
-        if result is not None:
-            self.trace.info["malformed_calls"] += 1
-        else:
-            with crossing(vf.ToolsetError, f"tool {call.name!r}"):
-                result = tool_result(await client.call_tool(call.name, call.arguments))
+        names = [tool.name for tool in self.tools]
+        self.trace.info["malformed_calls"] += malformed(call, names) is not None
+        with crossing(vf.ToolsetError, f"tool {call.name!r}"):
+            result = await run_call(call, names, client)
         if result.is_error:
             self.trace.info["tool_errors"].append(call.id)
-        return Message(
-            role="tool", content=result.content, tool_call_id=call.id, name=call.name, is_error=result.is_error
-        )
-
-    def _malformed(self, call: ToolCall) -> ToolResult | None:
-        names = [tool.name for tool in self.tools]
-        if call.name in names and isinstance(call.arguments, dict):
-            return None
-        if call.name in names:
-            problem = f"arguments of tool {call.name!r} are not a JSON object"
-        elif call.name:
-            problem = f"unknown tool {call.name!r}: use one of {', '.join(names)}"
-        else:
-            problem = 'tool call is not JSON with "name" and "arguments"'
-        return ToolResult(content=json.dumps({"error": problem}), is_error=True)
+        return answer(call, result)
 
     def _close_timing(self) -> None:
         timing, now = self.trace.timing, time.time()
