@@ -23,7 +23,7 @@ class StatisticalConfig:
     """The statistical analyst's settings."""
 
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
-    share: float = 0.5
+    share: float = 0.8
     """Share of each task's trials that a run labels, rounded at random: a lone trial is in with this probability."""
     least: int = 10
     """Failed, and successful, trajectories needed."""
@@ -40,9 +40,8 @@ class StatisticalAnalyst:
     """Mines checkable statements, contrasts, and labels by evaluating them.
 
     Evaluating a statement always gives the same label, so asking N times would give N equal runs. What is uncertain
-    here is the sample, not the judge: each run labels its own random half of the trials of every task, without
-    replacement. Figures spread over such halves as they would over newly collected data of the full size, and the
-    selection frequency says how often those would have selected the capability.
+    here is the sample, not the judge: each run labels its own random share of the trials of every task, without
+    replacement, and the selection frequency says how often such a sample selects the capability.
     """
 
     name = "statistical"
