@@ -115,7 +115,9 @@ def _work(job: TrainingJob) -> TrainResult:
     from training.engine import Engine
     from training.engine.remote import RemoteEndpoint
     from training.grpo import train
+    from training.quiet import quiet_libraries
 
+    quiet_libraries()
     torch.set_num_threads(job.threads)
     if job.endpoint is None:
         endpoint = Engine.from_pretrained(job.base, name=job.base.name, threads=job.threads, seed=job.config.seed)

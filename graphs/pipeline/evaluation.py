@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,10 @@ STAGE = "evaluation"
 TRACES = "evaluation-trajectories.jsonl"
 TITLES = {
     "base": "base agent",
-    "zero-shot": "router: label logits (§3.5)",
-    "probe": "router: probe",
-    "sum": "composition: sum of deltas",
-    "gate": "composition: token gate",
+    "zero-shot": "label router (§3.5)",
+    "probe": "probe router",
+    "sum": "sum of deltas",
+    "gate": "token gate",
     "oracle": "oracle route",
     BASELINE: "GRPO on target",
 }
@@ -56,6 +57,7 @@ async def evaluate(run: Run) -> None:
     reads = ["adapters", "routers", "compositions"]
     if run.finished(STAGE, inputs(run), reads):
         return
+    begun = time.perf_counter()
     with run.store.stage(STAGE, inputs(run), reads) as facts:
         compositions = await load_compositions(run)
         settings = run.config.evaluation
@@ -69,7 +71,7 @@ async def evaluate(run: Run) -> None:
         contestants = await _contestants(run, compositions, tasks)
         outcomes = await _play(run, contestants, tasks, "evaluation", keep={"base", picked})
         facts["rollouts"] = run.rollouts.get(STAGE, 0)
-        run.store.write_json("evaluation.json", _artifact(run, contestants, outcomes, tasks, picked))
+        run.store.write_json("evaluation.json", _artifact(run, contestants, outcomes, tasks, picked, begun))
 
 
 async def _pick(run: Run, compositions: Sequence[str], tasks: Sequence[TaskInstance]) -> list[RouterScore]:
@@ -91,7 +93,8 @@ async def _contestants(run: Run, compositions: Sequence[str], tasks: Sequence[Ta
     base = run.base_model
     found = [Contestant("base", ArmKind.BASE, base)]
     for name, router in load_routers(run).items():
-        routes = {task.id: (await router.route(task.prompt)).model for task in tasks}
+        chosen = await router.route_all([task.prompt for task in tasks])
+        routes = {task.id: route.model for task, route in zip(tasks, chosen, strict=True)}
         found.append(Contestant(name, ArmKind.ROUTER, base, routes))
     found += [Contestant(name, ArmKind.COMPOSITION, name) for name in compositions]
     if truth := adapters_by_truth(run):
@@ -158,6 +161,7 @@ def _artifact(
     outcomes: Mapping[str, list[TaskOutcome]],
     tasks: Sequence[TaskInstance],
     picked: str,
+    begun: float,
 ) -> EvaluationArtifact:
     known = set(run.planted)
     needs = {task.id: [need for need in task.capabilities if not known or need in known] for task in tasks}
@@ -182,7 +186,7 @@ def _artifact(
         arms=tuple(arms),
         analysis=read_score(run),
         routing=tuple(_routing(run, contestants, outcomes, needs)),
-        resources=_resources(run),
+        resources=_resources(run, begun),
         notes=tuple(_notes(run)),
     )
 
@@ -196,14 +200,14 @@ def _routing(run: Run, contestants, outcomes, needs):
             yield routing_score(one.name, named, needs, sorted(truth.values()))
 
 
-def _resources(run: Run) -> Resources:
+def _resources(run: Run, begun: float) -> Resources:
     stages = run.store.stages
     rollouts: dict[str, int] = {}
     for name, record in stages.items():
         count = record.facts.get("rollouts", 0)
         rollouts[name] = sum(count.values()) if isinstance(count, dict) else count
     rollouts[STAGE] = run.rollouts.get(STAGE, 0)
-    seconds = {name: record.seconds for name, record in stages.items()}
+    seconds = {name: record.seconds for name, record in stages.items()} | {STAGE: time.perf_counter() - begun}
     return Resources(
         rollouts=rollouts, seconds=seconds, peak_memory=run.memory.peak or peak_memory(run.config.training.workers)
     )

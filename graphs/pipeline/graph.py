@@ -24,6 +24,7 @@ from graphs.pipeline.training import train_adapters
 from trace_agents.config import RunConfig
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.runstore import RunStore
+from training.quiet import quiet_libraries
 
 STAGES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "rollouts": roll_out,
@@ -60,6 +61,7 @@ def run_pipeline(config: RunConfig, store: RunStore, progress: Progress | None =
     Raises:
         UsageError: bad input; what was written stays, and the run can be resumed.
     """
+    quiet_libraries()
     run = Run(config, store, progress or SilentProgress())
     with run.memory:
         asyncio.run(build_pipeline().ainvoke({"done": []}, context=run))

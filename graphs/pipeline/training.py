@@ -97,9 +97,9 @@ def _baseline_job(run: Run, rollouts: int) -> TrainingJob:
     target, training = run.config.target, run.config.training
     iterations = max(1, math.ceil(rollouts / (training.groups * training.group_size)))
     config = _config(run, run.config.run.seed * 1000 + 999)
-    config = config.model_copy(
-        update={"iterations": iterations, "patience": iterations, "validate_every": max(1, iterations // 12)}
-    )
+    every = max(1, iterations // 12)
+    spend = {"iterations": iterations, "patience": iterations, "stop_when_solved": False, "validate_every": every}
+    config = config.model_copy(update=spend)
     tasks = Splits(
         environment=target.environment,
         train=target.train_split,

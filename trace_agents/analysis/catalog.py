@@ -49,7 +49,8 @@ def survey(views: Sequence[View]) -> Catalog:
     """The catalog of a set of trajectories."""
     specs = {tool.name: tool for view in views for tool in view.trajectory.tools}
     called = Counter(call.tool for view in views for call in view.calls)
-    tools = tuple(sorted({*specs, *called}, key=lambda name: (-called[name], name)))
+    # A call that could not be parsed may have an empty name.
+    tools = tuple(sorted({*specs, *called} - {""}, key=lambda name: (-called[name], name)))
     writes = frozenset(tool for tool in tools if is_write(tool, specs.get(tool), views))
     return Catalog(
         tools=tools,

@@ -17,6 +17,7 @@ from trace_agents.analysis.significance import (
     LACKING,
     NA,
     PRESENT,
+    SLACK,
     Floats,
     Outcomes,
     count,
@@ -29,6 +30,8 @@ from trace_agents.analysis.significance import (
 from trace_agents.analysis.statements import Refrain, Statement
 from trace_agents.analysis.views import View
 
+_KEPT = 0.7
+"""Least share of its failures that a statement keeps under a condition which it does not need."""
 _FACT_GAIN = 1.35
 """Nats that each fact of a guard must add (a likelihood ratio of 2.7: 5 %, one-sided)."""
 
@@ -116,9 +119,24 @@ def _beyond_chance(matrix: LabelMatrix, found: Conditions, outcomes: Outcomes, c
     null = [search.gains(permuted(outcomes, rng))[:2] for _ in range(config.permutations)]
     p = [permutation_p(real, np.array([one[kind] for one in null])) for kind, real in enumerate((plain, under))]
     passed = discoveries(np.concatenate(p), config.false_discovery_rate)
-    worth = passed[len(plain) :] & (under > plain[rows] + 2.0)
+    worth = passed[len(plain) :] & (under > plain[rows] + 2.0) & _needs_narrowing(narrow, found, best, outcomes)
     kept = matrix.take(np.nonzero(passed[: len(plain)])[0].tolist())
     return kept.joined(found.apply(narrow.take(np.nonzero(worth)[0].tolist()), best[worth].tolist()))
+
+
+def _needs_narrowing(
+    narrow: LabelMatrix, found: Conditions, best_S: NDArray[np.int64], outcomes: Outcomes
+) -> NDArray[np.bool_]:
+    """Statements that successes lack too often as they are, or that keep most of their failures under the condition.
+
+    A condition is there to say where a statement does not apply, not to leave out failures that it explains.
+    """
+    if not len(found.found):
+        return np.zeros(len(narrow.statements), dtype=bool)
+    before = count(narrow.labels_ST, outcomes)
+    after = count(found.apply_labels(narrow.labels_ST, best_S), outcomes)
+    excused = before.lacking_succeeded > SLACK * (before.lacking_failed + before.lacking_succeeded)
+    return excused | (after.lacking_failed >= _KEPT * before.lacking_failed)
 
 
 def facts_matter(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes: Outcomes) -> bool:

@@ -149,7 +149,7 @@ _THEMES = {
     "source": ("origin", "field"),
     "match": ("origin", "key", "name"),
     "before": ("first",),
-    "report": (),
+    "report": ("tool",),
 }
 """Kind → what statements of one capability have in common."""
 

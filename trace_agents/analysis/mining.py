@@ -27,7 +27,7 @@ from trace_agents.analysis.statements import (
     Sweep,
     Use,
 )
-from trace_agents.analysis.values import named_identifiers
+from trace_agents.analysis.values import mentions, named_identifiers
 from trace_agents.analysis.views import CallView, View, field_values, leaf_name, linked
 
 _LEAST = 5
@@ -217,11 +217,20 @@ def _errors(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
 
 
 def _reports(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
+    """Fields that a tool returned, where their values are mostly news: neither asked with nor said by the user."""
     fields: Counter[tuple[str, str]] = Counter()
+    news: Counter[tuple[str, str]] = Counter()
     for view in views:
-        fields.update(
-            {(call.tool, path) for call in view.calls for path, values in call.fields.items() if len(values) <= 3}
-        )
-    for (tool, field), count in sorted(fields.items()):
-        if count >= _LEAST:
+        seen, new = set(), set()
+        for call in view.calls:
+            given = {leaf.value for leaf in call.arguments}
+            for path, values in call.fields.items():
+                if len(values) <= 3:
+                    seen.add((call.tool, path))
+                    if not all(value in given or mentions(view.user_padded, value) for value in values):
+                        new.add((call.tool, path))
+        fields.update(seen)
+        news.update(new)
+    for (tool, field), count in sorted(news.items()):
+        if count >= _LEAST and count >= 0.5 * fields[tool, field]:
             yield Report(tool=tool, field=field)

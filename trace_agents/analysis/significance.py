@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 NA, PRESENT, LACKING = 0, 1, 2
 """Codes of the label matrix."""
-_SLACK = 0.15
+SLACK = 0.15
 """Largest share of successes that a lacking capability is allowed (label noise); Definition 1 says none."""
 
 _LEAST_Z = 1.64
 """Least z of the contrast within tasks (5 %, one-sided)."""
+
+_LEAST_CONTESTED = 0.2
+"""Least share of its failures that lie in tasks where another trial exercises the capability."""
 
 Labels = NDArray[np.int8]
 Floats = NDArray[np.float64]
@@ -84,7 +87,7 @@ def count(labels_ST: Labels, outcomes: Outcomes) -> Counts:
     )
 
 
-def explained(counts: Counts, slack: float = _SLACK) -> Floats:
+def explained(counts: Counts, slack: float = SLACK) -> Floats:
     """Log-likelihood gain (nats) of telling LACKING from PRESENT when predicting failure among the applicable.
 
     A lacking capability may succeed in at most `slack` of its trajectories (Definition 1 says never), so that a
@@ -109,8 +112,8 @@ class Within:
 
     z: Floats
     """0 where no task tells anything."""
-    expected_z: Floats
-    """z to expect if the pooled gap held within tasks: how much the data can tell."""
+    contested: Floats
+    """Share of the failures that lack it which lie in tasks where another trial exercises it."""
     tasks: NDArray[np.int64]
     """Tasks where both label and outcome vary."""
 
@@ -123,12 +126,14 @@ def replicated(outcomes: Outcomes) -> bool:
 def shown_within(labels_ST: Labels, outcomes: Outcomes) -> NDArray[np.bool_]:
     """Statements whose gap is not the work of task difficulty: trials of one task show it, in two tasks or more.
 
-    Without several trials a task nothing can be said, and all pass.
+    A fair share of the failures must also lie in tasks where the capability was within reach of another trial: what
+    a few tasks show is not laid on many that always fail. Without several trials a task nothing can be said, and
+    all pass.
     """
     if not replicated(outcomes):
         return np.ones(len(labels_ST), dtype=bool)
     within = within_tasks(labels_ST, outcomes)
-    return (within.tasks >= 2) & (within.z >= _LEAST_Z)
+    return (within.tasks >= 2) & (within.z >= _LEAST_Z) & (within.contested >= _LEAST_CONTESTED)
 
 
 def within_tasks(labels_ST: Labels, outcomes: Outcomes) -> Within:
@@ -140,10 +145,10 @@ def within_tasks(labels_ST: Labels, outcomes: Outcomes) -> Within:
     variance = weight * x_failed * (n - x_failed) / np.maximum(n * (n - 1), 1)
     root = np.sqrt(np.maximum(variance.sum(axis=1), 1e-12))
     informed = variance.sum(axis=1) > 0
-    gap = np.maximum(count(labels_ST, outcomes).delta, 0.0)
+    reachable = np.where(x_lacking < n, both, 0.0).sum(axis=1)
     return Within(
         z=np.where(informed, (both - x_lacking * x_failed / np.maximum(n, 1)).sum(axis=1) / root, 0.0),
-        expected_z=np.where(informed, gap * np.where(variance > 0, weight, 0.0).sum(axis=1) / root, 0.0),
+        contested=reachable / np.maximum(both.sum(axis=1), 1),
         tasks=(variance > 0).sum(axis=1),
     )
 

@@ -125,7 +125,7 @@ class Workspace:
     def __init__(self, new_kv: Callable[[int, int], Tensor]) -> None:
         """`new_kv(rows, capacity)` makes a zeroed store."""
         self._new_kv = new_kv
-        self.kv = new_kv(1, 64)
+        self.kv = new_kv(16, 256)
         """[layers, 2, rows, K, capacity, D]."""
 
     def fits(self, rows: int, capacity: int) -> bool:
@@ -133,13 +133,15 @@ class Workspace:
         return rows <= self.kv.shape[2] and capacity <= self.kv.shape[4]
 
     def grow(self, rows: int, capacity: int, lengths: Sequence[int]) -> None:
-        """Make room, with some to spare; `lengths` are the positions in use of the first rows, which are kept."""
+        """Make room, doubling it; `lengths` are the positions in use of the first rows, which are kept."""
         have_rows, have_capacity = self.kv.shape[2], self.kv.shape[4]
-        rows = have_rows if rows <= have_rows else max(rows, 2 * have_rows)
-        capacity = have_capacity if capacity <= have_capacity else -(-max(capacity, have_capacity * 3 // 2) // 64) * 64
-        old, self.kv = self.kv, self._new_kv(rows, capacity)
+        while have_rows < rows:
+            have_rows *= 2
+        while have_capacity < capacity:
+            have_capacity *= 2
+        old, self.kv = self.kv, self._new_kv(have_rows, have_capacity)
         # Only what is in use is copied: pages of the rest stay untouched, and take no memory.
-        for row, length in enumerate(lengths[:have_rows]):
+        for row, length in enumerate(lengths[: old.shape[2]]):
             self.kv[:, :, row, :, :length] = old[:, :, row, :, :length]
 
     def read(self, row: int, length: int) -> Tensor:

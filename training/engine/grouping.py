@@ -8,9 +8,7 @@ _ALIKE = 0.6
 """Sequences are alike down to this share of the longest one's length..."""
 _SLACK = 64
 """...or to this many tokens less."""
-_COPYING = 3
-"""Cost per key of rows that are copied out of the store first, where rows read in place cost 1."""
-_GROUP = 1000
+_GROUP = 400
 """Keys whose reading takes as long as one more group's fixed work."""
 
 
@@ -25,18 +23,18 @@ def alike(sizes: Sequence[int]) -> list[list[int]]:
     return classes
 
 
-def split(lengths: Sequence[int], places: int) -> tuple[list[list[int]], list[int]]:
+def split(lengths: Sequence[int], places: int) -> tuple[list[int], list[int]]:
     """How to compute one token each of rows of the given lengths in a store of `places` rows.
 
-    Returns classes of long rows, to be copied out and computed apart, and the rest, to be computed in place together
-    with whatever else stands in the store: a choice of the least keys read.
+    Returns the rows to be computed each on its own, the longest ones, and the rest, to be computed together in place
+    with whatever else stands in the store: the choice that reads the fewest keys. Rows are never copied out of the
+    store for this; copying a row costs more than reading it.
     """
-    classes = alike(lengths)
-    tops = [lengths[members[0]] for members in classes]
-    apart, costs = 0, []
-    for members, top in zip(classes, tops, strict=True):
-        costs.append(apart + places * top)
-        apart += _GROUP + _COPYING * len(members) * top
-    costs.append(apart)
-    cut = min(range(len(costs)), key=costs.__getitem__)
-    return classes[:cut], [index for members in classes[cut:] for index in members]
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    best, cut, alone = places * lengths[order[0]], 0, 0
+    for count, index in enumerate(order, start=1):
+        alone += _GROUP + lengths[index]
+        cost = alone + (places * lengths[order[count]] if count < len(order) else 0)
+        if cost < best:
+            best, cut = cost, count
+    return order[:cut], order[cut:]

@@ -231,13 +231,13 @@ class Scheduler:
     def _feeding_groups(
         self, feeding: Sequence[tuple[Request, Row]], first: int
     ) -> tuple[list[tuple[Request, Row]], list[Group]]:
-        """`feeding` reordered, and its groups: long rows apart, all others in place."""
+        """`feeding` reordered, and its groups: long rows one by one, all others together in place."""
         if not feeding:
             return [], []
         ordered: list[tuple[Request, Row]] = []
         groups: list[Group] = []
         apart, together = split([request.position + 1 for request, _ in feeding], len(self.places))
-        for members in [*apart, together]:
+        for members in [*([row] for row in apart), together]:
             if not members:
                 continue
             chosen = sorted((feeding[index] for index in members), key=lambda place: place[1].index)

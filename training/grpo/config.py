@@ -55,6 +55,8 @@ class GRPOConfig(Record):
     """Iterations between validations."""
     patience: int = Field(4, ge=1)
     """Validations in a row without a better success rate (ties: reward) after which training stops."""
+    stop_when_solved: bool = True
+    """Stop once every validation task is solved; False spends all iterations."""
     validation_temperature: float = Field(0.0, ge=0)
 
     device: str = "cpu"

@@ -200,7 +200,8 @@ class _Run:
         """Whether to stop; the reason is kept in the state."""
         state = self.state
         state.stop = None
-        if Validation(**state.validations[state.best_at]).rank >= (1.0, 1.0):
+        solved = Validation(**state.validations[state.best_at]).rank >= (1.0, 1.0)
+        if solved and self.config.stop_when_solved:
             state.stop = "solved"
         elif state.stale >= self.config.patience:
             state.stop = "plateau"
