@@ -16,6 +16,8 @@ NA, PRESENT, LACKING = 0, 1, 2
 SLACK = 0.15
 """Largest share of successes that a lacking capability is allowed (label noise); Definition 1 says none."""
 
+UNNECESSARY = 1 / 3
+"""ER+ above which a capability cannot be called necessary (Definition 1 says 0)."""
 _LEAST_Z = 1.64
 """Least z of the contrast within tasks (5 %, one-sided)."""
 
@@ -91,13 +93,15 @@ def explained(counts: Counts, slack: float = SLACK) -> Floats:
     """Log-likelihood gain (nats) of telling LACKING from PRESENT when predicting failure among the applicable.
 
     A lacking capability may succeed in at most `slack` of its trajectories (Definition 1 says never), so that a
-    statement which successes often lack gains little however different its rates are. Never negative.
+    statement which successes often lack gains little however different its rates are. Nor does it gain anything
+    where more than `UNNECESSARY` of the applicable successes lack it: success does without it. Never negative.
     """
     lf, ls, pf, ps = counts.lacking_failed, counts.lacking_succeeded, counts.present_failed, counts.present_succeeded
     rate = np.clip((ls + 0.25) / (lf + ls + 0.5), 1e-3, slack)
     lacking = lf * np.log(1 - rate) + ls * np.log(rate)
     gain = lacking + _loglik(pf, ps) - _loglik(lf + pf, ls + ps)
-    return np.where(counts.delta > 0, np.maximum(gain, 0.0), 0.0)
+    necessary = ls <= UNNECESSARY * (ls + ps)
+    return np.where((counts.delta > 0) & necessary, np.maximum(gain, 0.0), 0.0)
 
 
 def _loglik(failed: Floats, succeeded: Floats) -> Floats:

@@ -65,7 +65,7 @@ class GRPOConfig(Record):
     """Of matrix products; the adapter's weights are always float32. float32 agrees with a float32 sampler."""
     attention: str = "sdpa"
     """transformers' attention implementation; `eager` is the faster one for bfloat16 on a CPU."""
-    batch_tokens: int = Field(4096, ge=1)
+    batch_tokens: int = Field(2048, ge=1)
     """Most padded tokens in one forward pass; a minibatch that has more accumulates gradients. Bounds memory."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, for models whose activations do not fit."""
