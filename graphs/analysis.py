@@ -21,6 +21,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 from pydantic import Field
 
+from graphs.checkpoints import sqlite_checkpoints
 from trace_agents.analysis.analyst import Analyst, Discovered, RunLabels
 from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, conclude, joined_runs
 from trace_agents.analysis.statistical import StatisticalAnalyst
@@ -199,10 +200,7 @@ async def arun_analysis(
     if checkpoint is None:
         state = await _run(build_analysis_graph(analyst, config), context, config, thread=None)
     else:
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        async with AsyncSqliteSaver.from_conn_string(str(checkpoint)) as saver:
+        async with sqlite_checkpoints(checkpoint) as saver:
             graph = build_analysis_graph(analyst, config, saver)
             state = await _run(graph, context, config, _thread(trajectories, analyst, config))
     return _analysis(state, analyst, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control
+from scipy.stats import chi2_contingency, false_discovery_control
 
 from trace_agents.analysis.significance import (
     LACKING,
@@ -15,6 +15,7 @@ from trace_agents.analysis.significance import (
     count,
     discoveries,
     explained,
+    likelihood_ratio,
     permutation_p,
     permuted,
     replicated,
@@ -85,8 +86,32 @@ def test_a_necessary_and_sufficient_statement_explains_the_entropy_of_the_outcom
 
 
 def test_a_statement_that_successes_often_lack_explains_little() -> None:
-    assert explained(counts(40, 20, 10, 30))[0] == 0
-    assert explained(counts(40, 1, 10, 30))[0] > 10
+    often, seldom = counts(60, 29, 10, 60), counts(60, 1, 10, 60)
+    assert explained(often)[0] < 0.7 * likelihood_ratio(often)[0]
+    assert explained(seldom)[0] == pytest.approx(likelihood_ratio(seldom)[0], abs=0.1)
+
+
+def test_a_statement_that_successes_do_without_explains_nothing() -> None:
+    """Successes are rare, so that failures dominate among those that lack it; yet most successes lack it too."""
+    needless = counts(190, 16, 7, 8)
+    assert likelihood_ratio(needless)[0] > 5
+    assert explained(needless)[0] == 0
+
+
+def test_the_likelihood_ratio_is_half_the_g_statistic() -> None:
+    table = [[30, 10], [12, 28]]
+    (lf, ls), (pf, ps) = table
+    g = chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
+    assert likelihood_ratio(counts(lf, ls, pf, ps))[0] == pytest.approx(g / 2)
+
+
+def test_what_a_few_tasks_show_is_not_laid_on_many_that_always_fail() -> None:
+    few = labels("LLPP LLPP " + "LLLL " * 10)
+    outcome = outcomes("--++ --++ " + "---- " * 10)
+    within = within_tasks(few, outcome)
+    assert within.contested[0] == pytest.approx(4 / 44)
+    assert within.z[0] > 1.64
+    assert not shown_within(few, outcome)[0]
 
 
 def test_shuffles_keep_each_tasks_number_of_trials_and_the_outcomes_clusters() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -165,6 +166,27 @@ async def test_a_server_that_is_gone_is_an_infrastructure_failure() -> None:
     async with RemoteEndpoint(f"http://127.0.0.1:{port}") as remote:
         with pytest.raises(InfrastructureError, match="is gone"):
             await remote.models()
+
+
+def test_one_remote_endpoint_serves_one_event_loop_after_another(base: Path) -> None:
+    listening = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(Engine.from_pretrained(base)), log_level="warning", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        remote = RemoteEndpoint(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        sampling = Sampling(max_tokens=3)
+        turns = [asyncio.run(_once(remote, sampling)) for _ in range(2)]
+        assert turns[0] == turns[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+async def _once(remote: RemoteEndpoint, sampling: Sampling) -> list[int]:
+    async with remote:
+        return (await remote.generate(PROMPT, "tiny", sampling)).token_ids
 
 
 async def test_verifiers_train_client_plays_against_the_endpoint_unchanged(engine: Engine, base: Path) -> None:

@@ -25,6 +25,7 @@ from transformers import (
 from trace_agents.endpoint import Completion, ModelEndpoint, Sampling
 from trace_agents.errors import InfrastructureError, UsageError
 from training.engine import Engine
+from training.engine.cache import PrefixCache
 from training.engine.grouping import split
 from training.engine.sampling import draw, uniforms
 
@@ -266,6 +267,27 @@ async def test_requests_that_share_a_prompt_read_it_in_once(base: Path, monkeypa
     read.clear()
     await engine.generate(prompt[:150] + [7] * 30, "tiny", sampling)
     assert sum(read) == 29 + 3  # A part of a cached sequence serves too.
+
+
+def test_the_cache_finds_the_longest_prefix_and_drops_what_was_used_longest_ago() -> None:
+    def kept(*tokens: int) -> tuple[np.ndarray, torch.Tensor]:
+        return np.array(tokens, np.int32), torch.zeros(1, 2, 1, len(tokens), 4)  # 32 bytes a token.
+
+    cache = PrefixCache(max_bytes=12 * 32, max_entries=3)
+    cache.add(0, *kept(1, 2, 3, 4), None)
+    cache.add(0, *kept(1, 2, 9), None)
+    cache.add(1, *kept(1, 2, 3, 4, 5), None)
+    found, shared = cache.find(0, np.array([1, 2, 3, 7, 8, 9], np.int32))
+    assert found is not None
+    assert (found.length, shared) == (4, 3)
+    assert cache.find(2, np.array([1, 2], np.int32)) == (None, 0)
+    cache.add(0, *kept(8, 8), None)  # The fourth: (1, 2, 9) goes, which was used longest ago.
+    assert cache.find(0, np.array([1, 2, 9], np.int32))[1] == 2
+    cache.add(0, *kept(1, 2, 3, 4, 6, 7), found)  # Takes the place of what it extends.
+    assert (len(cache), cache.find(0, np.array([1, 2, 3, 4, 6, 7], np.int32))[1]) == (2, 6)
+    assert cache.bytes == (2 + 6) * 32
+    cache.forget({0})
+    assert (len(cache), cache.bytes) == (0, 0)
 
 
 async def test_sampling_stops_at_stop_tokens_and_returns_them(base: Path) -> None:

@@ -15,7 +15,7 @@ from tiny_base import make_adapter, make_base
 from transformers import Qwen3ForCausalLM
 
 from trace_agents.endpoint import Completion, Sampling
-from trace_agents.errors import UsageError
+from trace_agents.errors import InfrastructureError, UsageError
 from training.engine import Engine
 
 # PEFT 0.21 asks transformers 5.23 by a name that it has deprecated.
@@ -243,6 +243,28 @@ async def test_keys_and_shapes_that_match_no_layer_of_the_base_are_refused(
         engine.load_adapter_weights("new", lone, config)
     with pytest.raises(UsageError, match="no keys at all"):
         engine.load_adapter_weights("new", {}, config)
+
+
+async def test_an_adapter_that_has_diverged_never_reaches_its_neighbours(
+    engine: Engine, adapters: dict[str, Path]
+) -> None:
+    state = load_file(adapters["a"] / "adapter_model.safetensors")
+    config = json.loads((adapters["a"] / "adapter_config.json").read_text())
+    key = next(name for name in state if "q_proj.lora_B" in name)
+    with pytest.raises(UsageError, match="has values that are not finite in layer 0's q_proj"):
+        engine.load_adapter_weights("new", state | {key: torch.full_like(state[key], float("nan"))}, config)
+    expected = await engine.generate(PROMPT, "tiny", GREEDY)
+    huge = {name: tensor * (1e20 if "down_proj" in name else 1.0) for name, tensor in state.items()}
+    engine.load_adapter_weights("huge", huge, config)
+    asked = [engine.generate(PROMPT[:20], "huge", GREEDY), engine.score_next(PROMPT[:20], CANDIDATES, "huge")]
+    for failure in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(failure, InfrastructureError)
+        assert "'huge' gives logits that are not finite" in str(failure)
+    assert await engine.generate(PROMPT[:10], "tiny", GREEDY)  # In a row that had values of no use.
+    fresh = await engine.generate([1, *PROMPT], "b", GREEDY)
+    assert all(logprob <= 0 for logprob in fresh.logprobs)
+    again = await engine.generate(PROMPT, "tiny", GREEDY)
+    assert again.token_ids == expected.token_ids
 
 
 async def test_a_folder_that_is_no_adapter_or_a_damaged_one_is_refused(

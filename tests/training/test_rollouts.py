@@ -400,7 +400,7 @@ class TestTaskset:
 
     async def test_a_task_that_nobody_played_cannot_be_scored(self) -> None:
         (task,) = self.taskset(seeds=1)
-        trace = TraceRecorder(task, agent_info("base"), 0).trace
+        trace = TraceRecorder(task, agent_info("base", Sampling()), 0).trace
         with pytest.raises(vf.TaskError, match="was not evaluated"):
             await task.score(trace)
         assert trace.rewards == {"evaluation": None}

@@ -74,12 +74,15 @@ def stepwise(matrix: LabelMatrix, outcomes: Outcomes, config: CoverConfig) -> li
 def _sharpest(
     matrix: LabelMatrix, outcomes: Outcomes, row: int, usable_S: NDArray[np.bool_], totals: Counts, costs: Floats
 ) -> int:
-    """Of the usable statements that lack nearly the same failures as `row`, the one with the widest gap."""
+    """Of the usable statements that lack the failures of `row` and few others, the one that says best what is lacking.
+
+    That is the one with the widest gap, unless another is plainer, or decided earlier: what goes wrong first is the
+    cause, and what is told at the end its consequence.
+    """
     lacking = (matrix.labels_ST == LACKING) & outcomes.failed_T
     both = (lacking & lacking[row]).sum(axis=1)
-    either = (lacking | lacking[row]).sum(axis=1)
-    alike = usable_S & (both >= 0.9 * either)
-    return int(np.where(alike, totals.delta - 0.04 * costs, -np.inf).argmax())
+    alike = usable_S & (both >= 0.9 * lacking[row].sum()) & (both >= 0.75 * lacking.sum(axis=1))
+    return int(np.where(alike, totals.delta - 0.04 * costs - 0.3 * matrix.decided_S, -np.inf).argmax())
 
 
 def _gains(

@@ -23,6 +23,7 @@ from trace_agents.analysis.significance import (
     count,
     discoveries,
     explained,
+    likelihood_ratio,
     permutation_p,
     permuted,
     shown_within,
@@ -146,11 +147,10 @@ def facts_matter(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes:
         return True
     called = label_all([guard.model_copy(update={"facts": ()})], views).labels_ST == LACKING
     inside = called & (matrix.labels_ST[row] == LACKING)
-    split = np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8)
-    return (
-        bool(explained(count(split, outcomes), slack=1.0)[0] >= _FACT_GAIN * len(guard.facts))
-        or not (called & ~inside).any()
-    )
+    split = count(np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8), outcomes)
+    if not (called & ~inside).any():
+        return True
+    return bool((split.delta > 0)[0] and likelihood_ratio(split)[0] >= _FACT_GAIN * len(guard.facts))
 
 
 @dataclass(frozen=True)

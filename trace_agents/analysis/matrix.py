@@ -18,7 +18,6 @@ from trace_agents.analysis.views import View
 from trace_agents.types import Label
 
 CODES = {Label.NA: NA, Label.PRESENT: PRESENT, Label.LACKING: LACKING}
-LABELS = {code: label for label, code in CODES.items()}
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,15 @@ class LabelMatrix:
     statements: tuple[Statement, ...]
     labels_ST: Labels
     """Codes of `significance`."""
+    decided_S: Floats
+    """How far into the trajectory LACKING is decided, on average: 0 at its first message, 1 at its last."""
 
     def take(self, rows: Sequence[int]) -> LabelMatrix:
         """The matrix of some statements."""
-        return LabelMatrix(tuple(self.statements[row] for row in rows), self.labels_ST[list(rows)])
+        chosen = list(rows)
+        return LabelMatrix(
+            tuple(self.statements[row] for row in chosen), self.labels_ST[chosen], self.decided_S[chosen]
+        )
 
     def distinct(self) -> LabelMatrix:
         """Without statements whose labels repeat an earlier one's: they cannot be told apart."""
@@ -40,15 +44,25 @@ class LabelMatrix:
 
     def joined(self, other: LabelMatrix) -> LabelMatrix:
         """Both matrices' statements."""
-        return LabelMatrix(self.statements + other.statements, np.vstack([self.labels_ST, other.labels_ST]))
+        return LabelMatrix(
+            self.statements + other.statements,
+            np.vstack([self.labels_ST, other.labels_ST]),
+            np.concatenate([self.decided_S, other.decided_S]),
+        )
 
 
 def label_all(statements: Sequence[Statement], views: Sequence[View]) -> LabelMatrix:
     """Evaluate every statement on every trajectory."""
     labels = np.zeros((len(statements), len(views)), dtype=np.int8)
+    decided = np.ones(len(statements))
+    lengths = np.array([max(len(view.trajectory.messages) - 1, 1) for view in views], dtype=np.float64)
     for row, statement in enumerate(statements):
-        labels[row] = [CODES[statement.evaluate(view).label] for view in views]
-    return LabelMatrix(tuple(statements), labels)
+        found = [statement.evaluate(view) for view in views]
+        labels[row] = [CODES[finding.label] for finding in found]
+        if (lacking := labels[row] == LACKING).any():
+            steps = np.array([finding.at or 0 for finding in found], dtype=np.float64)
+            decided[row] = (steps / lengths)[lacking].mean()
+    return LabelMatrix(tuple(statements), labels, decided)
 
 
 NARROWABLE = (Use, Refrain, Report)
@@ -107,7 +121,8 @@ class Conditions:
         """Each statement of `matrix` under its own condition."""
         pairs = zip(matrix.statements, best, strict=True)
         statements = tuple(one.model_copy(update={"when": (self.found[index],)}) for one, index in pairs)
-        return LabelMatrix(statements, self.apply_labels(matrix.labels_ST, np.array(best, dtype=np.int64)))
+        labels = self.apply_labels(matrix.labels_ST, np.array(best, dtype=np.int64))
+        return LabelMatrix(statements, labels, matrix.decided_S)
 
 
 def conditions(views: Sequence[View], catalog: Catalog, most: int = 300) -> Conditions:

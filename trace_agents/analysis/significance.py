@@ -89,19 +89,24 @@ def count(labels_ST: Labels, outcomes: Outcomes) -> Counts:
     )
 
 
-def explained(counts: Counts, slack: float = SLACK) -> Floats:
+def explained(counts: Counts) -> Floats:
     """Log-likelihood gain (nats) of telling LACKING from PRESENT when predicting failure among the applicable.
 
-    A lacking capability may succeed in at most `slack` of its trajectories (Definition 1 says never), so that a
+    A lacking capability may succeed in at most `SLACK` of its trajectories (Definition 1 says never), so that a
     statement which successes often lack gains little however different its rates are. Nor does it gain anything
     where more than `UNNECESSARY` of the applicable successes lack it: success does without it. Never negative.
     """
-    lf, ls, pf, ps = counts.lacking_failed, counts.lacking_succeeded, counts.present_failed, counts.present_succeeded
-    rate = np.clip((ls + 0.25) / (lf + ls + 0.5), 1e-3, slack)
+    lf, ls, ps = counts.lacking_failed, counts.lacking_succeeded, counts.present_succeeded
+    rate = np.clip((ls + 0.25) / (lf + ls + 0.5), 1e-3, SLACK)
     lacking = lf * np.log(1 - rate) + ls * np.log(rate)
-    gain = lacking + _loglik(pf, ps) - _loglik(lf + pf, ls + ps)
-    necessary = ls <= UNNECESSARY * (ls + ps)
-    return np.where((counts.delta > 0) & necessary, np.maximum(gain, 0.0), 0.0)
+    gain = likelihood_ratio(counts) - _loglik(lf, ls) + lacking
+    return np.where((counts.delta > 0) & (ls <= UNNECESSARY * (ls + ps)), np.maximum(gain, 0.0), 0.0)
+
+
+def likelihood_ratio(counts: Counts) -> Floats:
+    """Log-likelihood gain (nats) of two failure rates, LACKING's and PRESENT's, over one for both."""
+    lf, ls, pf, ps = counts.lacking_failed, counts.lacking_succeeded, counts.present_failed, counts.present_succeeded
+    return _loglik(lf, ls) + _loglik(pf, ps) - _loglik(lf + pf, ls + ps)
 
 
 def _loglik(failed: Floats, succeeded: Floats) -> Floats:

@@ -65,7 +65,8 @@ def _quoted(text: str) -> str:
 def _fact(fact: Fact, of: bool = True) -> str:
     """`get_order` says that “status” is “shipped”."""
     relation = {"==": "is", "!=": "is not", ">=": "is at least", "<=": "is at most"}[fact.op]
-    claim = f"{_quoted(phrase(fact.field))} {relation} {_quoted(fact.value)}"
+    value = re.sub(r"(?<=\d)t(?=\d\d:)", "T", fact.value)  # Normal forms are lower case; ISO times are not.
+    claim = f"{_quoted(phrase(fact.field))} {relation} {_quoted(value)}"
     return f"{fact.tool} says that {claim}" if of else claim
 
 

@@ -76,7 +76,7 @@ class Decoder:
         start = -pages.ctypes.data % _ALIGNED
         return torch.from_numpy(pages[start : start + count]).view(dtype).view(size)
 
-    def hidden(self, batch: Batch, kv: Tensor, lora: LoraBatch | None, wanted: Tensor | slice) -> Tensor:
+    def hidden(self, batch: Batch, kv: Tensor, lora: LoraBatch | None, wanted: slice) -> Tensor:
         """Final-norm hidden states [W, d] of the `wanted` tokens; writes every new token's keys and values to `kv`."""
         weights, eps = self.weights, self.shape.eps
         x = weights.embedding[batch.tokens]

@@ -8,6 +8,7 @@ and back would cost the tasks that share the interpreter; between steps every re
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from trace_agents.endpoint import Completion, Sampling
 from trace_agents.errors import InfrastructureError, UsageError, unknown
 from training.engine.config import EngineConfig
 from training.engine.decoder import Batch, Decoder, prompt_group
-from training.engine.lora import Adapter, Recipe, Stack, make_adapter, read_adapter
+from training.engine.lora import Adapter, Recipe, Stacks, make_adapter, read_adapter
 from training.engine.requests import Gate, Request, Row
 from training.engine.scheduler import Scheduler
 from training.engine.weights import Weights, fuse, load_weights
@@ -67,6 +68,7 @@ class Engine:
         self._scheduler = Scheduler(self._decoder, config, self.max_context)
         self._models: dict[str, Adapter | _Sum | _Mixture | None] = {weights.name: None}
         self._kinds: dict[tuple[tuple[int, float], ...], int] = {}
+        self._numbers = itertools.count()
         self._seeds = np.random.default_rng(config.seed)
         self._runner: asyncio.Task[None] | None = None
 
@@ -207,10 +209,7 @@ class Engine:
         group = prompt_group(0, range(len(prompts)), spans, self._decoder.queries, self.weights.dtype)
         positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
         batch = Batch(torch.from_numpy(np.concatenate(prompts)).long(), positions, owner, [group])
-        lora = None
-        if recipe.parts:
-            stack = Stack([adapter for adapter, _ in recipe.parts], self.weights)
-            lora = stack.batch([recipe], torch.zeros_like(owner), self.weights.dtype)
+        lora = Stacks(self.weights).batch([recipe], [len(owner)])
         states = self._decoder.hidden(batch, self._decoder.new_kv(len(prompts), group.keys), lora, slice(None)).float()
         if pool == "last":
             return states[lengths.cumsum(0) - 1]
@@ -233,7 +232,9 @@ class Engine:
 
     def _row(self, name: str) -> Row:
         recipe = self._recipe(name)
-        return Row(recipe, self._kinds.setdefault(recipe.key, len(self._kinds)))
+        if recipe.key not in self._kinds:
+            self._kinds[recipe.key] = next(self._numbers)
+        return Row(recipe, self._kinds[recipe.key])
 
     def _prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
         if not len(prompt_ids):
@@ -285,7 +286,7 @@ class Engine:
         """Free what is cached of a model that no new request can use."""
         if isinstance(model, Adapter):
             stale = [key for key in self._kinds if any(uid == model.uid for uid, _ in key)]
-            self._scheduler.cache.forget({self._kinds[key] for key in stale})
+            self._scheduler.cache.forget({self._kinds.pop(key) for key in stale})
 
     async def _submit(self, request: Request) -> Any:
         if self._runner is None or self._runner.done() or self._runner.get_loop() is not request.future.get_loop():

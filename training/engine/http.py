@@ -137,7 +137,7 @@ class _Service:
             )
             for ids in prompts
         ]
-        choices = []
+        choices: list[tuple[dict[str, Any], int]] = []
         for ids, done in zip(prompts, await asyncio.gather(*rounds), strict=True):
             for each in done:
                 choice = {
@@ -241,7 +241,7 @@ class _Service:
 
     def _text(self, done: Completion) -> str:
         ids = done.token_ids[:-1] if done.finish_reason == "stop" else done.token_ids
-        return self._format().tokenizer.decode(ids, skip_special_tokens=True)
+        return str(self._format().tokenizer.decode(ids, skip_special_tokens=True))
 
     def _text_logprobs(self, done: Completion, body: CompletionBody) -> dict[str, Any]:
         decode = self._format().tokenizer.decode
@@ -264,7 +264,7 @@ class _Service:
         if body.logprobs:
             decode = self._format().tokenizer.decode
             pairs = zip(done.token_ids, done.logprobs, strict=True)
-            content = [replies.text_entry(decode([token]), logprob) for token, logprob in pairs]
+            content = [replies.text_entry(str(decode([token])), logprob) for token, logprob in pairs]
             choice["logprobs"] = {"content": content}
         if body.return_token_ids:
             choice["token_ids"] = done.token_ids

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ _REFUSED = (
 )
 """Options of PEFT's LoRA that change the mathematics and that the engine does not compute."""
 
+_KEPT_STACKS = 8
+
 _serial = itertools.count(1)
 
 
@@ -57,7 +61,7 @@ class Recipe:
 
     parts: tuple[tuple[Adapter, float], ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> tuple[tuple[int, float], ...]:
         """Equal for rows whose keys and values are interchangeable."""
         return tuple((adapter.uid, weight) for adapter, weight in self.parts)
@@ -153,6 +157,9 @@ def _pair(name: str, place: tuple[int, str], factors: Mapping[str, Tensor], shap
             f"adapter {name!r} was made for another base: layer {layer}'s {module} maps {inputs} to {outputs}, "
             f"its factors are A {tuple(a.shape)} and B {tuple(b.shape)}"
         )
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        # In a batch with others a value that is not finite would reach rows that have no share of this adapter.
+        raise UsageError(f"adapter {name!r} has values that are not finite in layer {layer}'s {module}: train it again")
     return a, b
 
 
@@ -236,3 +243,33 @@ class LoraBatch:
             return y
         low = matmul(x, factors[0]).mul_(self.shares[fused])
         return y.add_(matmul(low, factors[1]))
+
+
+class Stacks:
+    """Stacks of the adapters that are in use, made when needed; few are kept, since adapters come and go."""
+
+    def __init__(self, base: Weights) -> None:
+        self._base = base
+        self._kept: OrderedDict[frozenset[int], Stack] = OrderedDict()
+
+    def batch(self, recipes: Sequence[Recipe], counts: Sequence[int]) -> LoraBatch | None:
+        """The shares of a batch in which each recipe has the next so many tokens; None for the base alone."""
+        adapters = {adapter.uid: adapter for recipe in recipes for adapter, _ in recipe.parts}
+        if not adapters:
+            return None
+        distinct = {recipe.key: recipe for recipe in recipes}
+        number = {key: index for index, key in enumerate(distinct)}
+        which = torch.tensor([number[recipe.key] for recipe in recipes]).repeat_interleave(torch.tensor(counts))
+        return self._stack(adapters).batch(list(distinct.values()), which, self._base.dtype)
+
+    def _stack(self, adapters: Mapping[int, Adapter]) -> Stack:
+        wanted = frozenset(adapters)
+        # A stack of a few adapters more serves too: neighbours' sets differ from step to step.
+        fitting = [have for have in self._kept if wanted <= have and len(have) <= 2 * len(wanted)]
+        key = min(fitting, key=len, default=wanted)
+        if key not in self._kept:
+            self._kept[key] = Stack([adapters[uid] for uid in sorted(key)], self._base)
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT_STACKS:
+            self._kept.popitem(last=False)
+        return self._kept[key]

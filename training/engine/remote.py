@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -37,11 +38,15 @@ class RemoteEndpoint:
         `transport` replaces the network, for example by an application in this process.
         """
         self.url = url.rstrip("/").removesuffix("/v1")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-        self._client = httpx.AsyncClient(
-            base_url=self.url, headers=headers, timeout=timeout, limits=limits, transport=transport
-        )
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=256),
+            "timeout": timeout,
+            "transport": transport,
+        }
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> RemoteEndpoint:
         return self
@@ -50,8 +55,10 @@ class RemoteEndpoint:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        """Close the connections; a later call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
 
     async def models(self) -> list[str]:
         """Model names that the server offers."""
@@ -87,7 +94,8 @@ class RemoteEndpoint:
 
     async def score_next(self, prompt_ids: Sequence[int], candidates: Sequence[int], model: str) -> list[float]:
         """Log-probability of each candidate token id as the token after `prompt_ids`."""
-        distinct, found = list(dict.fromkeys(candidates)), {}
+        distinct = list(dict.fromkeys(candidates))
+        found: dict[int, float] = {}
         for start in range(0, len(distinct), _SCORED_AT_ONCE):
             found |= await self._score(prompt_ids, distinct[start : start + _SCORED_AT_ONCE], model)
         return [found[token] for token in candidates]
@@ -125,9 +133,16 @@ class RemoteEndpoint:
         answer = await self._call("POST", "/inference/v1/generate", body)
         return answer["choices"][0]
 
+    def _connected(self) -> httpx.AsyncClient:
+        """The client of the running event loop: connections do not outlive the loop that opened them."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = httpx.AsyncClient(**self._options), loop
+        return self._client
+
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            response = await self._client.request(method, path, json=body)
+            response = await self._connected().request(method, path, json=body)
         except httpx.TimeoutException as error:
             raise InfrastructureError(f"server {self.url!r} did not answer {path} in time") from error
         except httpx.HTTPError as error:

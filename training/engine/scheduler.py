@@ -1,4 +1,4 @@
-"""Continuous batching: admits waiting requests, composes each step's batch, hands out what it sampled.
+"""Continuous batching: admits waiting requests, runs steps, hands out what they sampled.
 
 One step reads in some prompt tokens of new rows and feeds one token to every row whose prompt is in; both go through
 the layers together. Rows stand densely in a workspace, so that attention reads keys and values in place.
@@ -6,39 +6,26 @@ the layers together. Rows stand densely in a workspace, so that attention reads 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trace_agents.endpoint import Completion
 from trace_agents.errors import InfrastructureError
+from training.engine.batching import Place, Plan, plan
 from training.engine.cache import Entry, PrefixCache, TokenTable, Workspace
 from training.engine.config import EngineConfig
-from training.engine.decoder import Batch, Decoder, Group, decode_group, prompt_group
-from training.engine.grouping import alike, split
-from training.engine.lora import LoraBatch, Stack
+from training.engine.decoder import Decoder
+from training.engine.lora import LoraBatch, Stacks
 from training.engine.requests import Request, Row
 from training.engine.sampling import draw, uniforms
 
 _WORTH_WAITING = 16
 """A request waits a step rather than read in this many tokens that a neighbour is just reading in."""
-_KEPT_STACKS = 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One step's work."""
-
-    batch: Batch
-    lora: LoraBatch | None
-    reading: Sequence[tuple[Request, Row, int]]
-    """Rows that read in their prompt, up to the position stated."""
-    feeding: Sequence[tuple[Request, Row]]
-    """Rows fed one token, in the order of the batch's last tokens."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +50,10 @@ class Scheduler:
         self.cache = PrefixCache(config.cache_bytes, config.cache_entries)
         self.workspace = Workspace(decoder.new_kv)
         self.waiting: deque[Request] = deque()
-        self.places: list[tuple[Request, Row] | None] = []
+        self.places: list[Place | None] = []
         """Who is in each row of the workspace; None only while rows come and go."""
         self._prompts = TokenTable()
-        self._stacks: dict[frozenset[int], Stack] = {}
+        self._stacks = Stacks(decoder.weights)
 
     @property
     def busy(self) -> bool:
@@ -78,10 +65,11 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         if self.places:
-            plan = self._plan()
-            fed = slice(len(plan.batch.tokens) - len(plan.feeding), None)
-            hidden = self.decoder.hidden(plan.batch, self.workspace.kv, plan.lora, fed)
-            self._advance(plan, hidden)
+            work = plan(self._occupied(), self.config.max_prompt_tokens, self.decoder)
+            self._reserve(0, int(work.batch.positions.max()) + 1)
+            fed = slice(len(work.batch.tokens) - len(work.feeding), None)
+            hidden = self.decoder.hidden(work.batch, self.workspace.kv, self._lora(work), fed)
+            self._advance(work, hidden)
 
     def abandon(self, error: BaseException | None) -> None:
         """Forget all requests, failing those still awaited with `error` (None: without a word)."""
@@ -122,7 +110,7 @@ class Scheduler:
         self.waiting.extendleft(reversed(later))
         self._close_gaps()
 
-    def _occupied(self) -> list[tuple[Request, Row]]:
+    def _occupied(self) -> list[Place]:
         return [place for place in self.places if place is not None]
 
     def _find(self, request: Request, row: Row) -> Start:
@@ -171,120 +159,33 @@ class Scheduler:
             self.places[row.index] = None
             self._prompts.clear(row.index)
 
-    # One step's batch
-
-    def _plan(self) -> Plan:
-        reading = self._reading()
-        until = {id(row): stop for _, row, stop in reading}
-        ready = {
-            id(request)
-            for request, _ in self._occupied()
-            if all(until.get(id(row), row.length) >= request.position for row in request.rows)
-        }
-        feeding = [place for place in self._occupied() if id(place[0]) in ready]
-        reading, groups = self._prompt_groups(reading)
-        first = groups[-1].last if groups else 0
-        feeding, feeding_groups = self._feeding_groups(feeding, first)
-        tokens = [request.prompt[row.length : stop] for request, row, stop in reading]
-        rows = [np.full(stop - row.length, row.index) for _, row, stop in reading]
-        positions = [np.arange(row.length, stop) for _, row, stop in reading]
-        fed = np.array([(request.last, row.index, request.position) for request, row in feeding], np.int64).reshape(
-            -1, 3
-        )
-        self._reserve(0, int(fed[:, 2].max(initial=0)) + 1)
-        batch = Batch(
-            tokens=torch.from_numpy(np.concatenate([*tokens, fed[:, 0]])),
-            rows=torch.from_numpy(np.concatenate([*rows, fed[:, 1]])),
-            positions=torch.from_numpy(np.concatenate([*positions, fed[:, 2]])),
-            groups=[*groups, *feeding_groups],
-        )
-        counts = [stop - row.length for _, row, stop in reading] + [1] * len(feeding)
-        lora = self._lora([row for _, row, _ in reading] + [row for _, row in feeding], counts)
-        return Plan(batch, lora, reading, feeding)
-
-    def _reading(self) -> list[tuple[Request, Row, int]]:
-        """Rows that read in prompt tokens now, and up to which."""
-        budget, reading = self.config.max_prompt_tokens, []
-        for request, row in self._occupied():
-            stop = min(len(request.prompt) - 1, row.length + budget)
-            if not request.tokens and stop > row.length:
-                reading.append((request, row, stop))
-                budget -= stop - row.length
-        return reading
-
-    def _prompt_groups(
-        self, reading: Sequence[tuple[Request, Row, int]]
-    ) -> tuple[list[tuple[Request, Row, int]], list[Group]]:
-        """`reading` reordered, and its groups: rows with like numbers of new tokens and of keys."""
-        ordered: list[tuple[Request, Row, int]] = []
-        groups: list[Group] = []
-        for by_new in alike([stop - row.length for _, row, stop in reading]):
-            for members in alike([reading[index][2] for index in by_new]):
-                chosen = sorted((reading[by_new[member]] for member in members), key=lambda item: item[1].index)
-                spans = [(row.length, stop) for _, row, stop in chosen]
-                first = groups[-1].last if groups else 0
-                rows = [row.index for _, row, _ in chosen]
-                groups.append(prompt_group(first, rows, spans, self.decoder.queries, self.decoder.weights.dtype))
-                ordered += chosen
-        return ordered, groups
-
-    def _feeding_groups(
-        self, feeding: Sequence[tuple[Request, Row]], first: int
-    ) -> tuple[list[tuple[Request, Row]], list[Group]]:
-        """`feeding` reordered, and its groups: long rows one by one, all others together in place."""
-        if not feeding:
-            return [], []
-        ordered: list[tuple[Request, Row]] = []
-        groups: list[Group] = []
-        apart, together = split([request.position + 1 for request, _ in feeding], len(self.places))
-        for members in [*([row] for row in apart), together]:
-            if not members:
-                continue
-            chosen = sorted((feeding[index] for index in members), key=lambda place: place[1].index)
-            rows = [row.index for _, row in chosen]
-            positions = [request.position for request, _ in chosen]
-            store = len(self.places) if members is together else None
-            groups.append(decode_group(first + len(ordered), rows, positions, store, self.decoder.weights.dtype))
-            ordered += chosen
-        return ordered, groups
-
-    def _lora(self, rows: Sequence[Row], counts: Sequence[int]) -> LoraBatch | None:
-        adapters = {adapter.uid: adapter for row in rows for adapter, _ in row.recipe.parts}
-        if not adapters:
-            return None
-        wanted = frozenset(adapters)
-        fitting = [have for have in self._stacks if wanted <= have and len(have) <= 2 * len(wanted)]
-        key = min(fitting, key=len, default=wanted)
-        stack = self._stacks.pop(key, None) or Stack([adapters[uid] for uid in sorted(wanted)], self.decoder.weights)
-        self._stacks[key] = stack  # Last in the dictionary is the most recently used.
-        if len(self._stacks) > _KEPT_STACKS:
-            self._stacks.pop(next(iter(self._stacks)))
-        recipes = {row.kind: row.recipe for row in rows}
-        number = {kind: index for index, kind in enumerate(recipes)}
-        which = torch.tensor([number[row.kind] for row in rows]).repeat_interleave(torch.tensor(counts))
-        return stack.batch(list(recipes.values()), which, self.decoder.weights.dtype)
+    def _lora(self, work: Plan) -> LoraBatch | None:
+        rows = [each.row for each in work.reading] + [row for _, row in work.feeding]
+        counts = [each.count for each in work.reading] + [1] * len(work.feeding)
+        return self._stacks.batch([row.recipe for row in rows], counts)
 
     # Outcome
 
-    def _advance(self, plan: Plan, hidden: Tensor) -> None:
-        for _, row, stop in plan.reading:
-            row.length = stop
-        for _, row in plan.feeding:
+    def _advance(self, work: Plan, hidden: Tensor) -> None:
+        for each in work.reading:
+            each.row.length = each.stop
+        for _, row in work.feeding:
             row.length += 1
-        if not plan.feeding:
+        if not work.feeding:
             return
-        requests, logits = self._mix(plan.feeding, hidden)
+        requests, logits = self._mix(work.feeding, hidden)
         scoring = [index for index, request in enumerate(requests) if request.candidates is not None]
         for index in scoring:
             logprobs = torch.log_softmax(logits[index], -1)
-            self._finish(requests[index], logprobs[torch.tensor(requests[index].candidates)].tolist())
+            scores = logprobs[torch.tensor(requests[index].candidates, dtype=torch.long)].tolist()
+            self._finish(requests[index], scores if bool(logprobs.isfinite().any()) else _not_finite(requests[index]))
         if scoring:
             rest = [index for index, request in enumerate(requests) if request.candidates is None]
             requests, logits = [requests[index] for index in rest], logits[torch.tensor(rest, dtype=torch.long)]
         if requests:
             self._sample(requests, logits)
 
-    def _mix(self, feeding: Sequence[tuple[Request, Row]], hidden: Tensor) -> tuple[list[Request], Tensor]:
+    def _mix(self, feeding: Sequence[Place], hidden: Tensor) -> tuple[list[Request], Tensor]:
         """The requests fed, and the logits [B, V] that each one's next token is drawn from."""
         logits = self.decoder.logits(hidden)
         mixed: dict[int, list[Request]] = {}
@@ -311,7 +212,9 @@ class Scheduler:
         for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
             request.tokens.append(token)
             request.logprobs.append(logprob)
-            if token in request.sampling.stop_token_ids:
+            if math.isnan(logprob):
+                self._finish(request, _not_finite(request))
+            elif token in request.sampling.stop_token_ids:
                 self._finish(request, self._completion(request, "stop"))
             elif len(request.tokens) >= request.sampling.max_tokens:
                 self._finish(request, self._completion(request, "length"))
@@ -326,9 +229,13 @@ class Scheduler:
         )
 
     def _finish(self, request: Request, result: Completion | list[float] | InfrastructureError) -> None:
-        """Resolve a request and keep its keys and values for the next turn."""
+        """Resolve a request; a good one's keys and values are kept for the next turn."""
         for row in request.rows:
-            self.cache.add(row.kind, request.known(row.length), self.workspace.read(row.index, row.length), row.extends)
+            if isinstance(result, InfrastructureError):
+                self.workspace.clear(row.index)  # Masked keys must be finite for whoever comes here next.
+            else:
+                kv = self.workspace.read(row.index, row.length)
+                self.cache.add(row.kind, request.known(row.length), kv, row.extends)
         self._vacate(request)
         if request.future.done():
             return
@@ -336,3 +243,7 @@ class Scheduler:
             request.future.set_exception(result)
         else:
             request.future.set_result(result)
+
+
+def _not_finite(request: Request) -> InfrastructureError:
+    return InfrastructureError(f"model {request.model!r} gives logits that are not finite: its training has diverged")

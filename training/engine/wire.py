@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trace_agents.endpoint import Sampling
 from trace_agents.errors import UsageError
-from trace_agents.types import Message, ToolCall, ToolSpec
+from trace_agents.types import Message, Role, ToolCall, ToolSpec
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "top_k": (0, -1),
@@ -41,6 +41,14 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "features": (),
 }
 """Fields that are understood only at these values (and at null)."""
+
+_ROLES: dict[Any, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
 
 
 class _Body(BaseModel):
@@ -176,11 +184,11 @@ def _tool(tool: dict[str, Any]) -> ToolSpec:
 
 
 def _message(message: dict[str, Any]) -> Message:
-    role = "system" if message.get("role") == "developer" else message.get("role")
-    if role not in ("system", "user", "assistant", "tool"):
+    role = message.get("role")
+    if role not in _ROLES:
         raise UsageError(f"message role {role!r} is not supported: use system, user, assistant or tool")
     return Message(
-        role=role,
+        role=_ROLES[role],
         content=_text(message.get("content")),
         tool_calls=tuple(_call(call) for call in message.get("tool_calls") or ()),
         tool_call_id=message.get("tool_call_id"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import verifiers.v1 as vf
 from verifiers.v1.runtimes import SubprocessConfig
 from verifiers.v1.trace import AgentInfo
 
-from trace_agents.endpoint import ModelEndpoint
+from trace_agents.endpoint import ModelEndpoint, Sampling
 from trace_agents.types import TaskInstance
 from training.chat import ChatFormat
 from training.rollouts.config import RolloutConfig
@@ -84,22 +85,21 @@ async def rollout(
     Raises:
         UsageError: bad input, such as an unknown model name.
     """
-    agent = agent_info(config.models.get(task.id, config.model), config)
+    agent = agent_info(config.models.get(task.id, config.model), config.sampling, config.max_turns)
     errors: list[vf.Error] = []
     for attempt in range(config.retries + 1):
-        recorder = TraceRecorder(environment_task(task), agent, trial)
-        trace = await Player(endpoint, chat, config, recorder, attempt).run(environment, task)
+        recorder = TraceRecorder(environment_task(task), agent, trial, attempt)
+        trace = await Player(endpoint, chat, config, recorder).run(environment, task)
         trace.errors = errors = [*errors, *trace.errors]
         if trace.ok:
             break
     return trace
 
 
-def agent_info(model: str, config: RolloutConfig | None = None) -> AgentInfo:
-    """The agent that `model` is, as verifiers records it."""
-    config = config or RolloutConfig(model=model)
-    knobs = config.sampling
-    sampling = vf.Sampling(temperature=knobs.temperature, top_p=knobs.top_p, max_tokens=knobs.max_tokens)
+@lru_cache(maxsize=64)
+def agent_info(model: str, sampling: Sampling, max_turns: int | None = None) -> AgentInfo:
+    """The agent that `model` is, as verifiers records it. The same for all its traces: not to be changed."""
+    knobs = vf.Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens)
     # Nothing is provisioned: the agent runs in this process, for which verifiers' nearest word is `subprocess`.
-    seat = vf.AgentConfig(model=model, sampling=sampling, max_turns=config.max_turns, runtime=SubprocessConfig())
+    seat = vf.AgentConfig(model=model, sampling=knobs, max_turns=max_turns, runtime=SubprocessConfig())
     return AgentInfo(config=seat)

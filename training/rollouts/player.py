@@ -53,13 +53,11 @@ class Player:
         chat: ChatFormat,
         config: RolloutConfig,
         recorder: TraceRecorder,
-        attempt: int = 0,
     ) -> None:
         self.endpoint = endpoint
         self.chat = chat
         self.config = config
         self.recorder = recorder
-        self.attempt = attempt
         self.trace: EpisodeTrace = recorder.trace
         self.model: str = recorder.trace.agent.config.model
         self.messages: list[Message] = []
@@ -182,8 +180,8 @@ class Player:
     def _seed(self) -> int | None:
         if self.config.seed is None:
             return None
-        data = self.trace.task.data
-        key = f"{self.config.seed}/{data.environment}/{data.id}/{self.trace.info['trial']}/{self.attempt}/{self.turns}"
+        data, info = self.trace.task.data, self.trace.info
+        key = f"{self.config.seed}/{data.environment}/{data.id}/{info['trial']}/{info['attempt']}/{self.turns}"
         return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1
 
     def _with_unique_ids(self, reply: Message) -> Message:

@@ -23,9 +23,9 @@ class TraceRecorder:
     A chat template renders messages together, so the tokens that a prompt adds lie on the last of its new messages.
     """
 
-    def __init__(self, task: EnvironmentTask, agent: AgentInfo, trial: int) -> None:
+    def __init__(self, task: EnvironmentTask, agent: AgentInfo, trial: int = 0, attempt: int = 0) -> None:
         recorded = TraceTask(type=type(task).__name__, data=task.data, key=task.key)
-        info = {"trial": trial, "tool_errors": [], "malformed_calls": 0}
+        info = {"trial": trial, "attempt": attempt, "tool_errors": [], "malformed_calls": 0}
         self.trace = EpisodeTrace(task=recorded, agent=agent, info=info, state=EpisodeState())
         self._tools: list[vf.Tool] = []
         self._messages: list[vf.Message] = []
