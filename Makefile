@@ -11,7 +11,7 @@ ARGS ?=
 OUT ?= runs/base-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench base-agent lint format types constraints clean
+.PHONY: help setup demo test bench base-agent lint format constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,11 +36,9 @@ bench: $(READY) ## measure and print the figures that the project promises
 base-agent: $(READY) ## train the embedded base agent from scratch into OUT (default runs/base-agent)
 	$(BIN)/python -m training.base_agent $(OUT) $(ARGS)
 
-lint: $(READY) ## check style and format
+lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-types: $(READY) ## check types
 	$(BIN)/mypy
 
 format: $(READY) ## rewrite files in the house's format

@@ -37,12 +37,8 @@ class Completion(Record):
     model: str = ""
 
 
-@runtime_checkable
-class ModelEndpoint(Protocol):
-    """Samples turns for named models: the base, an adapter, or a composition."""
-
-    async def models(self) -> list[str]:
-        """Model names that requests may use."""
+class Sampler(Protocol):
+    """Samples turns: all that rollouts need of a model endpoint."""
 
     async def generate(self, prompt_ids: Sequence[int], model: str, sampling: Sampling) -> Completion:
         """Sample one turn after `prompt_ids` with `model`.
@@ -50,6 +46,14 @@ class ModelEndpoint(Protocol):
         Raises:
             UsageError: unknown model. InfrastructureError: context full, server gone, time-out.
         """
+
+
+@runtime_checkable
+class ModelEndpoint(Sampler, Protocol):
+    """Samples turns for named models: the base, an adapter, or a composition."""
+
+    async def models(self) -> list[str]:
+        """Model names that requests may use."""
 
     async def score_next(self, prompt_ids: Sequence[int], candidates: Sequence[int], model: str) -> list[float]:
         """Log-probability of each candidate token id as the token after `prompt_ids`."""

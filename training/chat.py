@@ -85,18 +85,20 @@ class ChatFormat:
         ids = list(token_ids)
         while ids and ids[-1] in self.stop_token_ids:
             ids.pop()
-        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         calls = tuple(_parse_call(match.group(1), index) for index, match in enumerate(TOOL_CALL.finditer(text)))
         content = TOOL_CALL.sub("", text).strip() if calls else text.strip()
         return Message(role="assistant", content=content or None, tool_calls=calls)
 
     def _render(self, messages: Sequence[Message], tools: Sequence[ToolSpec], generation: bool) -> str:
-        return self.tokenizer.apply_chat_template(
+        text = self.tokenizer.apply_chat_template(
             [_template_message(message) for message in messages],
             tools=[tool.openai() for tool in tools] or None,
             add_generation_prompt=generation,
             tokenize=False,
         )
+        assert isinstance(text, str)  # What `tokenize=False` gives.
+        return text
 
 
 def _parse_call(text: str, index: int) -> ToolCall:

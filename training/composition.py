@@ -59,7 +59,7 @@ def sum_adapters(adapters: Mapping[str, Path], weights: Mapping[str, float], out
     state: dict[str, Tensor] = {}
     for module in _modules(members):
         state |= _sum_module(module, members, rank)
-    config = members[0].config | {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
+    config = dict(members[0].config) | {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
     config |= {"use_rslora": False, "lora_dropout": 0.0, "inference_mode": True}
     layers = {json.dumps(member.config.get("layers_to_transform")) for member in members}
     config["layers_to_transform"] = json.loads(layers.pop()) if len(layers) == 1 else None

@@ -9,15 +9,16 @@ Axes: C members, T tokens of a block, V vocabulary, d hidden width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from trace_agents.errors import UsageError
 from training.composition import GateKind, TokenGate, gate_weights, mix
@@ -152,7 +153,7 @@ class _Teacher:
 
     def __init__(self, model: PeftModel, names: Sequence[str]) -> None:
         self._model, self._names = model, names
-        causal = model.get_base_model()
+        causal = cast(PreTrainedModel, model.get_base_model())
         self._decoder, self._head = causal.get_decoder(), causal.get_output_embeddings()
 
     @classmethod
@@ -163,11 +164,11 @@ class _Teacher:
             causal = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise UsageError(f"base model {str(base)!r} does not load ({error}): give a transformers folder") from error
-        model = causal
+        model: PeftModel | None = None
         for index, (name, path) in enumerate(adapters.items()):
             # PEFT keeps adapters in module dictionaries, whose keys may not hold dots: names stay on our side.
             try:
-                if index == 0:
+                if model is None:
                     model = PeftModel.from_pretrained(causal, str(path), adapter_name="member0")
                 else:
                     model.load_adapter(str(path), adapter_name=f"member{index}")
@@ -175,6 +176,7 @@ class _Teacher:
                 raise UsageError(
                     f"adapter {name!r} in {str(path)!r} does not fit base {str(base)!r} ({error})"
                 ) from error
+        assert model is not None  # There is at least one adapter.
         return cls(model.eval(), [f"member{index}" for index in range(len(adapters))])
 
     @torch.no_grad()
@@ -218,7 +220,7 @@ class _Blocks:
         if per_token * self.tokens <= config.cache_bytes:
             self._kept = [first, *(teacher.block(group) for group in self._groups[1:])]
 
-    def __iter__(self) -> Iterable[_Block]:
+    def __iter__(self) -> Iterator[_Block]:
         return iter(self._kept if self._kept is not None else map(self._teacher.block, self._groups))
 
 

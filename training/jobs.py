@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trace_agents.artifacts import MetricRow
+from trace_agents.endpoint import ModelEndpoint
 from trace_agents.errors import InfrastructureError
 from trace_agents.registry import load_environment
 from trace_agents.types import Record
@@ -106,6 +109,15 @@ _rows: Any = None
 def _start_worker(rows: Any) -> None:
     global _rows
     _rows = rows
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train on unseen, beside the run that resumes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(job: TrainingJob) -> TrainResult:
@@ -119,6 +131,7 @@ def _work(job: TrainingJob) -> TrainResult:
 
     quiet_libraries()
     torch.set_num_threads(job.threads)
+    endpoint: ModelEndpoint
     if job.endpoint is None:
         endpoint = Engine.from_pretrained(job.base, name=job.base.name, threads=job.threads, seed=job.config.seed)
     else:

@@ -100,13 +100,14 @@ async def load_compositions(run: Run) -> list[str]:
     """
     adapters = adapter_folders(run)
     await load_adapters(run, adapters)
-    names = [name for name in run.config.routing.compositions if name == SUM or isinstance(run.endpoint, Engine)]
+    endpoint = run.endpoint
+    names: list[str] = [name for name in run.config.routing.compositions if name == SUM or isinstance(endpoint, Engine)]
     known = set(await run.endpoint.models())
     if SUM in names and SUM not in known:
         await run.endpoint.load_adapter(SUM, str(run.store.path("compositions") / SUM))
-    if GATE in names and GATE not in known:
+    if isinstance(endpoint, Engine) and GATE in names and GATE not in known:
         gate = TokenGate.load(run.store.path("compositions") / GATE, run.base, adapters)
-        run.endpoint.add_mixture(GATE, list(gate.members), gate)
+        endpoint.add_mixture(GATE, list(gate.members), gate)
     return names
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphs.pipeline.analysis import read_score
@@ -121,7 +121,7 @@ async def _play(
     tasks: Sequence[TaskInstance],
     title: str,
     trials: int | None = None,
-    keep: set[str] = frozenset(),
+    keep: Collection[str] = (),
 ) -> dict[str, list[TaskOutcome]]:
     """Outcomes of each contestant on each task, in the order of tasks and trials."""
     settings = run.config.evaluation

@@ -43,8 +43,9 @@ class PipelineState(TypedDict, total=False):
     """Stages behind, in order."""
 
 
-def build_pipeline() -> CompiledStateGraph:
+def build_pipeline() -> CompiledStateGraph[PipelineState, Run, PipelineState, PipelineState]:
     """The compiled graph. Invoke it with `context=Run(...)`."""
+    graph: StateGraph[PipelineState, Run, PipelineState, PipelineState]
     graph = StateGraph(PipelineState, context_schema=Run)
     before = START
     for name, stage in STAGES.items():
@@ -64,7 +65,7 @@ def run_pipeline(config: RunConfig, store: RunStore, progress: Progress | None =
     quiet_libraries()
     run = Run(config, store, progress or SilentProgress())
     with run.memory:
-        asyncio.run(build_pipeline().ainvoke({"done": []}, context=run))
+        asyncio.run(build_pipeline().ainvoke(PipelineState(done=[]), context=run))
 
 
 def _node(name: str, stage: Callable[[Run], Awaitable[None]]):

@@ -21,7 +21,8 @@ def examples(chat: ChatFormat, demonstrations: Sequence[Demonstration], context_
     """One example per demonstration; assistant tokens weigh 1, all others `context_weight`."""
     texts = [conversation_text(chat, demonstration) for demonstration in demonstrations]
     rows = chat.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    opening, end = chat.tokenizer.convert_tokens_to_ids(["<|assistant|>", chat.stop_token])
+    opening, end = chat.tokenizer.convert_tokens_to_ids("<|assistant|>"), chat.stop_token_ids[0]
+    assert isinstance(opening, int)
     return [Example(row, _weights(np.asarray(row), opening, end, context_weight)) for row in rows]
 
 

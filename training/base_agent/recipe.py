@@ -70,7 +70,7 @@ def architecture(tokenizer: PreTrainedTokenizerBase) -> Qwen3Config:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="eager",
+        attn_implementation="eager",  # type: ignore[call-arg]  # The base class takes it.
     )
 
 

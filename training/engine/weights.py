@@ -252,8 +252,11 @@ def _layer(layer: Any, shape: Shape, copy: Callable[[Tensor], Tensor]) -> Layer:
 
 
 def _fused(parts: list[torch.nn.Linear], copy: Callable[[Tensor], Tensor]) -> Linear:
-    weight = copy(torch.cat([part.weight for part in parts]).t())
+    weights: list[Tensor] = [part.weight for part in parts]
+    weight = copy(torch.cat(weights).t())
     if all(part.bias is None for part in parts):
         return Linear(weight, None)
-    biases = [part.weight.new_zeros(part.out_features) if part.bias is None else part.bias for part in parts]
+    biases: list[Tensor] = [
+        part.weight.new_zeros(part.out_features) if part.bias is None else part.bias for part in parts
+    ]
     return Linear(weight, copy(torch.cat(biases)))

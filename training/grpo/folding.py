@@ -23,7 +23,7 @@ def fold(model: PeftModel) -> int:
     """Let every foldable LoRA layer of `model` compute one product from now on; returns how many there are."""
     layers = [module for module in model.modules() if isinstance(module, Linear) and _is_foldable(module)]
     for layer in layers:
-        layer.forward = _Folded(layer)
+        layer.forward = _Folded(layer)  # type: ignore[method-assign]
     return len(layers)
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -37,7 +38,7 @@ class Policy:
         lora = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
             r=config.rank,
-            lora_alpha=config.alpha,
+            lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT scales by alpha / r, whole or not.
             lora_dropout=config.dropout,
             target_modules=_modules(config.target_modules),
         )
@@ -61,7 +62,7 @@ class Policy:
     @property
     def lora_config(self) -> LoraConfig:
         """The adapter's configuration."""
-        return self.model.peft_config["default"]
+        return cast(LoraConfig, self.model.peft_config["default"])
 
     def adapter(self) -> dict[str, Tensor]:
         """A copy of the adapter's weights on the CPU, under PEFT's names."""
@@ -89,7 +90,7 @@ class Policy:
 
     def _logits(self, batch: Batch) -> Tensor:
         """Logits [N, V] where the next token is an action; V is the widest axis, so no others are computed."""
-        model: PreTrainedModel = self.model.get_base_model()
+        model = cast(PreTrainedModel, self.model.get_base_model())
         # Padding is on the right, so causal attention never looks at it and no mask is needed.
         if not self._heads_alone:
             return model(input_ids=batch.token_ids, use_cache=False).logits[:, :-1][batch.is_target]
@@ -99,7 +100,7 @@ class Policy:
     @torch.no_grad()
     def _can_head_alone(self) -> bool:
         """The model's logits are its output embedding of the last hidden states, with nothing after (such as a cap)."""
-        model: PreTrainedModel = self.model.get_base_model()
+        model = cast(PreTrainedModel, self.model.get_base_model())
         if model.get_output_embeddings() is None:
             return False
         probe = torch.arange(4, device=self.device)[None] % model.config.get_text_config().vocab_size

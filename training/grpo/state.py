@@ -55,6 +55,12 @@ class RunState:
     stop: Stop | None = None
     """None while training goes on."""
 
+    @property
+    def best_adapter(self) -> dict[str, Tensor]:
+        """The adapter's weights at the best validation; there was one."""
+        assert self.best is not None, "asked for the best adapter before the first validation"
+        return self.best
+
     def validated(self, found: Validation, adapter: dict[str, Tensor]) -> bool:
         """Take note of a validation; whether it is the best so far."""
         is_best = not self.validations or found.rank > Validation(**self.validations[self.best_at]).rank

@@ -165,7 +165,7 @@ class _Run:
             reward=float(np.mean([trace.reward for trace in sound])),
         )
         if self.state.validated(found, self.policy.adapter()):
-            save_adapter(self.out, self.state.best, self.policy.lora_config, self.base)
+            save_adapter(self.out, self.state.best_adapter, self.policy.lora_config, self.base)
         return found
 
     async def _collect(
@@ -212,7 +212,7 @@ class _Run:
     async def finish(self) -> None:
         """Leave the best adapter behind, on disk and on the endpoint."""
         self.save()
-        await self._synchronise(self.state.best)
+        await self._synchronise(self.state.best_adapter)
         shutil.rmtree(self.out / _CURRENT, ignore_errors=True)
 
     def save(self) -> None:
@@ -235,7 +235,7 @@ class _Run:
         self.random.load_state_dict(found["random"])
         self.state = RunState(**found["state"])
         if not (self.out / CONFIG).is_file():
-            save_adapter(self.out, self.state.best, self.policy.lora_config, self.base)
+            save_adapter(self.out, self.state.best_adapter, self.policy.lora_config, self.base)
 
     def forget(self) -> None:
         """Begin from the start, whatever is in the folder."""

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from mcp.client import Client
 
 from mcp_servers.server import tool_result
+from trace_agents.calls import malformed_call
 from trace_agents.types import Message, ToolCall, ToolResult
-
-
-def malformed(call: ToolCall, tools: Sequence[str]) -> str | None:
-    """Why `call` cannot be run with `tools` (names); None where it can."""
-    if call.name in tools:
-        return None if isinstance(call.arguments, dict) else f"arguments of tool {call.name!r} are not a JSON object"
-    if call.name:
-        return f"unknown tool {call.name!r}: use one of {', '.join(tools)}"
-    return 'tool call is not JSON with "name" and "arguments"'
 
 
 async def run_call(call: ToolCall, tools: Sequence[str], client: Client) -> ToolResult:
@@ -26,10 +17,11 @@ async def run_call(call: ToolCall, tools: Sequence[str], client: Client) -> Tool
     Raises:
         InfrastructureError: the environment failed.
     """
-    problem = malformed(call, tools)
-    if problem is not None:
-        return ToolResult(content=json.dumps({"error": problem}), is_error=True)
-    return tool_result(await client.call_tool(call.name, dict(call.arguments)))
+    refused = malformed_call(call, tools)
+    if refused is not None:
+        return refused
+    assert isinstance(call.arguments, dict)  # Else it was refused.
+    return tool_result(await client.call_tool(call.name, call.arguments))
 
 
 def answer(call: ToolCall, result: ToolResult) -> Message:

@@ -10,7 +10,7 @@ import verifiers.v1 as vf
 from verifiers.v1.runtimes import SubprocessConfig
 from verifiers.v1.trace import AgentInfo
 
-from trace_agents.endpoint import ModelEndpoint, Sampling
+from trace_agents.endpoint import Sampler, Sampling
 from trace_agents.types import TaskInstance
 from training.chat import ChatFormat
 from training.rollouts.config import RolloutConfig
@@ -25,7 +25,7 @@ OnTrace = Callable[[EpisodeTrace], None]
 async def collect(
     environment: EpisodeSource,
     tasks: Sequence[TaskInstance],
-    endpoint: ModelEndpoint,
+    endpoint: Sampler,
     chat: ChatFormat,
     config: RolloutConfig,
     on_trace: OnTrace | None = None,
@@ -44,7 +44,7 @@ async def collect(
 async def collect_trials(
     environment: EpisodeSource,
     pairs: Sequence[tuple[TaskInstance, int]],
-    endpoint: ModelEndpoint,
+    endpoint: Sampler,
     chat: ChatFormat,
     config: RolloutConfig,
     on_trace: OnTrace | None = None,
@@ -73,7 +73,7 @@ async def collect_trials(
 async def rollout(
     environment: EpisodeSource,
     task: TaskInstance,
-    endpoint: ModelEndpoint,
+    endpoint: Sampler,
     chat: ChatFormat,
     config: RolloutConfig,
     trial: int = 0,

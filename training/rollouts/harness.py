@@ -15,9 +15,10 @@ from verifiers.v1.runtimes import ProgramResult, Runtime
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
 from mcp_servers.server import tool_spec
+from trace_agents.calls import malformed_call
 from trace_agents.registry import load_environment
 from trace_agents.types import Message, ToolCall, ToolSpec
-from training.rollouts.acting import answer, malformed, run_call
+from training.rollouts.acting import answer, run_call
 from training.rollouts.tasks import EnvironmentTaskData, EpisodeTrace
 
 
@@ -104,7 +105,7 @@ class _Conversation:
         return Message(role="assistant", content=message.get("content"), tool_calls=calls)
 
     async def _act(self, call: ToolCall, tools: Sequence[str]) -> Message:
-        self.trace.info["malformed_calls"] += malformed(call, tools) is not None
+        self.trace.info["malformed_calls"] += malformed_call(call, tools) is not None
         result = await run_call(call, tools, self.client)
         if result.is_error:
             self.trace.info["tool_errors"].append(call.id)

@@ -15,12 +15,13 @@ from mcp.client import Client
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
 from mcp_servers.server import tool_spec
-from trace_agents.endpoint import Completion, ModelEndpoint
+from trace_agents.calls import malformed_call
+from trace_agents.endpoint import Completion, Sampler
 from trace_agents.environment import Episode
 from trace_agents.errors import UsageError
 from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolSpec
 from training.chat import ChatFormat
-from training.rollouts.acting import answer, malformed, run_call
+from training.rollouts.acting import answer, run_call
 from training.rollouts.config import Prompting, RolloutConfig
 from training.rollouts.record import TraceRecorder
 from training.rollouts.tasks import EnvironmentTask, EpisodeTrace
@@ -49,7 +50,7 @@ class Player:
 
     def __init__(
         self,
-        endpoint: ModelEndpoint,
+        endpoint: Sampler,
         chat: ChatFormat,
         config: RolloutConfig,
         recorder: TraceRecorder,
@@ -193,7 +194,7 @@ class Player:
     async def _act(self, call: ToolCall, client: Client) -> Message:
         """Run one tool call; one that cannot be run is an error result, which the agent reads."""
         names = [tool.name for tool in self.tools]
-        self.trace.info["malformed_calls"] += malformed(call, names) is not None
+        self.trace.info["malformed_calls"] += malformed_call(call, names) is not None
         with crossing(vf.ToolsetError, f"tool {call.name!r}"):
             result = await run_call(call, names, client)
         if result.is_error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from typing import TypeAlias
 
 import verifiers.v1 as vf
 from pydantic import Field
@@ -56,7 +57,7 @@ class EnvironmentTask(vf.Task[EnvironmentTaskData, EpisodeState]):
         return {f"breakdown.{name}": value for name, value in _verdict(trace).breakdown.items()}
 
 
-EpisodeTrace = vf.Trace[EnvironmentTaskData, EpisodeState, vf.AgentConfig]
+EpisodeTrace: TypeAlias = vf.Trace[EnvironmentTaskData, EpisodeState, vf.AgentConfig]
 """The trace of one rollout of an `EnvironmentTask`."""
 
 
