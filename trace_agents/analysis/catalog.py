@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trace_agents.analysis.english import words_of
 from trace_agents.analysis.statements import Fact
 from trace_agents.analysis.values import identifier_pattern, mentions, stem, words
 from trace_agents.analysis.views import View, leaf_name
@@ -64,24 +65,28 @@ def survey(views: Sequence[View]) -> Catalog:
 def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
     """Whether a tool changes state: by its annotations, else its name's verb, else what its results look like.
 
-    A tool of unknown verb counts as a read where most of what it returns was not in its arguments.
+    A tool of unknown verb counts as a read where it takes no arguments, or where most of what it returns is news:
+    not in its arguments, and not what most of its calls return.
     """
     hints = (spec.annotations if spec else None) or {}
     if "readOnlyHint" in hints:
         return not hints["readOnlyHint"]
     if hints.get("destructiveHint"):
         return True
-    tokens = name.replace("-", "_").lower().split("_")
-    for token in tokens:
+    for token in words_of(name):
         if token in _WRITES:
             return _WRITES[token]
-    new, total = 0, 0
-    for view in views[:500]:
-        for call in view.by_tool.get(name, ()):
-            given = {leaf.value for leaf in call.arguments}
-            new += sum(leaf.value not in given for leaf in call.result)
-            total += len(call.result)
-    return new <= total / 2
+    calls = [call for view in views[:500] for call in view.by_tool.get(name, ()) if call.ok]
+    if not any(call.arguments for call in calls):
+        return not calls
+    returned = Counter((leaf.path, leaf.value) for call in calls for leaf in call.result)
+    news = 0
+    for call in calls:
+        given = {leaf.value for leaf in call.arguments}
+        news += sum(
+            leaf.value not in given and 2 * returned[leaf.path, leaf.value] <= len(calls) for leaf in call.result
+        )
+    return news <= returned.total() / 2
 
 
 def raw_leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -13,7 +13,6 @@ _DOUBLED = {
     "transfer": "transferring",
 }
 _ACRONYMS = frozenset(("id", "url", "api", "sms", "dob", "sql", "ip"))
-_VOWELS = "aeiou"
 
 
 def words_of(identifier: str) -> list[str]:
@@ -37,19 +36,15 @@ def noun(family: str) -> str:
 
 def gerund(verb: str) -> str:
     """`cancel` → `cancelling`, `move` → `moving`, `get` → `getting`."""
+    if verb.endswith("ing") and len(verb) > 5:
+        return verb
     if verb in _DOUBLED:
         return _DOUBLED[verb]
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
     if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
         return verb[:-1] + "ing"
-    short = (
-        len(verb) <= 4
-        and len(verb) >= 3
-        and verb[-1] not in "wxyaeiou"
-        and verb[-2] in _VOWELS
-        and verb[-3] not in _VOWELS
-    )
+    short = 3 <= len(verb) <= 4 and re.fullmatch(r"[^aeiou]+[aeiou][^aeiouwxy]", verb)
     return verb + verb[-1] + "ing" if short else verb + "ing"
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from trace_agents.analysis.statements import AnyOf, Refrain, Statement
 
-_CAUSES = frozenset(
-    ("obtain", "sweep", "recover", "source", "match", "cover", "fulfil", "report", "before", "grounded")
-)
+_CAUSES = frozenset(("obtain", "sweep", "recover", "source", "match", "cover", "report", "before", "grounded"))
 _PLAIN = {
     "obtain": 0.0,
     "recover": 0.0,

@@ -94,13 +94,23 @@ def explained(counts: Counts) -> Floats:
 
     A lacking capability may succeed in at most `SLACK` of its trajectories (Definition 1 says never), so that a
     statement which successes often lack gains little however different its rates are. Nor does it gain anything
-    where more than `UNNECESSARY` of the applicable successes lack it: success does without it. Never negative.
+    where more than `UNNECESSARY` of the applicable successes lack it, few successes given the benefit of the doubt:
+    success does without it. Never negative.
     """
     lf, ls, ps = counts.lacking_failed, counts.lacking_succeeded, counts.present_succeeded
     rate = np.clip((ls + 0.25) / (lf + ls + 0.5), 1e-3, SLACK)
     lacking = lf * np.log(1 - rate) + ls * np.log(rate)
     gain = likelihood_ratio(counts) - _loglik(lf, ls) + lacking
-    return np.where((counts.delta > 0) & (ls <= UNNECESSARY * (ls + ps)), np.maximum(gain, 0.0), 0.0)
+    necessary = at_least(ls, ls + ps) <= UNNECESSARY
+    return np.where((counts.delta > 0) & necessary, np.maximum(gain, 0.0), 0.0)
+
+
+def at_least(marked: Floats, total: Floats) -> Floats:
+    """Lower bound of a share (Wilson's, one-sided 5 %); 0 of nothing."""
+    n, z = np.maximum(total, 1), _LEAST_Z
+    share = marked / n
+    margin = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return np.maximum((share + z * z / (2 * n) - margin) / (1 + z * z / n), 0.0)
 
 
 def likelihood_ratio(counts: Counts) -> Floats:

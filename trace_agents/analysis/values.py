@@ -16,7 +16,9 @@ _ZERO_CENTS = re.compile(r"(?<=\d)\.0+(?!\d)")
 _DATE = re.compile(r"^(\d{4})-(\d\d)-(\d\d)(?:[t ].*)?$")
 _TIME = re.compile(r"^(\d\d):(\d\d)(?::\d\d)?(?:\+\d+)?$")
 _MONTHS = tuple(name.casefold() for name in calendar.month_name)[1:]
-_ERROR_TEXT = re.compile(r"^\W*(error|exception|traceback|failed|failure|permission ?error|invalid)\b", re.IGNORECASE)
+_ERROR_TEXT = re.compile(
+    r"^\W*(\w*(error|exception)|traceback|failed|failure|permission error|invalid)\b", re.IGNORECASE
+)
 _IDENTIFIER = re.compile(r"\S*[\d@_]\S*")
 _NAME = re.compile(r"(?<=[a-z,;:)] )[A-Z]\w*")
 _STOP_TEXT = """
@@ -153,7 +155,7 @@ def error_signature(content: str, is_error: bool) -> str | None:
     text = None
     if isinstance(value, dict):
         told = next((value[key] for key in ("error", "errors", "exception") if value.get(key)), None)
-        text = json.dumps(told) if isinstance(told, dict | list) else None if told is None else str(told)
+        text = None if told is None else _told(told)
     elif isinstance(value, str) and _ERROR_TEXT.match(value):
         text = value
     if text is None:
@@ -161,6 +163,15 @@ def error_signature(content: str, is_error: bool) -> str | None:
             return None
         text = content
     return signature(text)
+
+
+def _told(error: Any) -> str:
+    """The words of an error that is an object or a list: what it calls its message, else its longest text."""
+    if not isinstance(error, dict | list):
+        return str(error)
+    found = [(path.rpartition(".")[2], value) for path, value, _ in leaves(error)]
+    named = [value for key in ("message", "detail", "reason") for name, value in found if name == key]
+    return named[0] if named else max((value for _, value in found), key=len, default="")
 
 
 def signature(text: str) -> str:

@@ -1,0 +1,155 @@
+"""The validation of the statistical analyst: the whole kit, its ablations, and what the selection's repetition buys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+
+from trace_agents.analysis.statistical import StatisticalAnalyst
+from trace_agents.analysis.validation.ablations import Contrastive, at_random, failures_only, proposals
+from trace_agents.analysis.validation.domains import DOMAINS, HELD_OUT
+from trace_agents.analysis.validation.measure import Claim, Score, agreement, score, truths
+from trace_agents.analysis.validation.play import Domain, deal
+from trace_agents.artifacts import Artifact
+from trace_agents.contrast import Thresholds
+from trace_agents.progress import Progress, SilentProgress
+from trace_agents.types import Record
+
+SEEDS = (0, 1, 2, 3, 4)
+SELECTIONS = 10
+"""Independent selections that stability is measured over."""
+TOP = 4
+SAME = 0.7
+"""Least F1 of the LACKING labels at which two selections' capabilities are the same one."""
+METHODS = ("contrast, 10 runs", "contrast, 1 run", "failures only", "random capabilities")
+
+
+class Summary(Record):
+    """One method over a set of domains and seeds."""
+
+    method: str
+    scores: tuple[Score, ...]
+
+    @property
+    def precision(self) -> float:
+        """Mean over domains and seeds; no claim at all counts as 0."""
+        return _mean([one.precision or 0.0 for one in self.scores])
+
+    @property
+    def recall(self) -> float:
+        """Mean over domains and seeds with a deficit to be found."""
+        return _mean([one.recall for one in self.scores if one.recall is not None])
+
+    @property
+    def rank_correlation(self) -> float:
+        """Mean Spearman's ρ; claims that do not vary count as 0."""
+        return _mean([one.rank_correlation or 0.0 for one in self.scores])
+
+
+class Stability(Record):
+    """Independent selections on one set of trajectories."""
+
+    domain: str
+    seed: int
+    frequency: dict[str, float]
+    """Title of each top capability → share of the selections that have it."""
+    same_top: float
+    """Share of the selections whose top four is the most common one."""
+
+
+class Validation(Artifact):
+    """The outcome of `validate`: what `analyze --validate --json` prints."""
+
+    developed: tuple[Summary, ...]
+    """Each method on the domains that the analyst was developed with."""
+    held_out: tuple[Summary, ...]
+    """Each method on the domains that were looked at last."""
+    stability: tuple[Stability, ...]
+
+
+def validate(seeds: Sequence[int] = SEEDS, progress: Progress | None = None) -> Validation:
+    """Measure every method on every domain, and the stability of the selection on each domain's first seed."""
+    progress = progress or SilentProgress()
+    parts: dict[str, list[dict[str, list[Score]]]] = {}
+    for name, domains in (("developed", DOMAINS), ("held_out", HELD_OUT)):
+        cells = list(product(domains, seeds))
+        with progress.stage(name.replace("_", " "), len(cells)) as stage:
+            parts[name] = []
+            for domain, seed in cells:
+                parts[name].append(measure(domain, seed))
+                stage.advance()
+    with progress.stage("stability", len(DOMAINS)) as stage:
+        steady = []
+        for domain in DOMAINS:
+            steady.append(stability(domain, seeds[0]))
+            stage.advance()
+    return Validation(
+        developed=_summaries(parts["developed"]), held_out=_summaries(parts["held_out"]), stability=tuple(steady)
+    )
+
+
+def measure(domain: Domain, seed: int) -> dict[str, list[Score]]:
+    """Method → its score on one deal; a single run is scored for each of the ten, random capabilities for ten draws."""
+    dealt = deal(domain, seed)
+    trajectories, ten, one = dealt.trajectories, Thresholds.for_runs(10), Thresholds.for_runs(1)
+    analysed = Contrastive.discovered(trajectories, seed)
+    truth = truths(dealt, analysed.draws(ten), ten)
+    claims, matrix = analysed.claims(ten), proposals(trajectories)
+    results = (
+        [claims],
+        [analysed.claims(one, run) for run in range(ten.runs)],
+        [failures_only(matrix, trajectories, ten)],
+        [at_random(matrix, trajectories, ten, max(len(claims), 1), draw) for draw in range(ten.runs)],
+    )
+    return {
+        method: [score(domain.name, seed, found, truth) for found in several]
+        for method, several in zip(METHODS, results, strict=True)
+    }
+
+
+def stability(domain: Domain, seed: int) -> Stability:
+    """Whole analyses, discovery included, each on its own share of the trials: is the top four always the same?"""
+    trajectories = deal(domain, seed).trajectories
+    tops = []
+    for selection in range(SELECTIONS):
+        drawn = StatisticalAnalyst(seed=1000 + selection).draw(trajectories, 0)
+        tops.append(Contrastive.discovered(drawn, selection).claims(Thresholds.for_runs(10), of=trajectories)[:TOP])
+    names = _named(tops)
+    sets = Counter(frozenset(row) for row in names)
+    times = Counter(name for row in names for name in row)
+    return Stability(
+        domain=domain.name,
+        seed=seed,
+        frequency={name: count / SELECTIONS for name, count in times.most_common()},
+        same_top=sets.most_common(1)[0][1] / SELECTIONS,
+    )
+
+
+def _named(tops: Iterable[Sequence[Claim]]) -> list[list[str]]:
+    """Each selection's capabilities by the title under which the like of them first came up."""
+    known: list[Claim] = []
+    rows = []
+    for top in tops:
+        row = []
+        for claim in top:
+            first = next((one for one in known if _alike(one, claim)), None)
+            if first is None:
+                known.append(first := claim)
+            row.append(first.title)
+        rows.append(row)
+    return rows
+
+
+def _alike(one: Claim, two: Claim) -> bool:
+    return agreement(one.lacking, two.lacking) >= SAME
+
+
+def _summaries(cells: Sequence[Mapping[str, Sequence[Score]]]) -> tuple[Summary, ...]:
+    return tuple(
+        Summary(method=method, scores=tuple(one for cell in cells for one in cell[method])) for method in METHODS
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
