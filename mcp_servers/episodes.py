@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.wire import ControlError, EnvironmentInfo, EpisodeInfo, PageChoice, ProblemCode, TaskChoice, TaskPage
-from trace_agents.environment import Environment
+from trace_agents.environment import Environment, HasProvenance
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import TaskInstance
 
@@ -80,8 +80,9 @@ class EpisodeTable:
         return len(self._live)
 
     def describe(self) -> EnvironmentInfo:
-        """The environment's name and splits."""
-        return EnvironmentInfo(name=self.environment.name, splits=dict(self.environment.splits))
+        """The environment's name and splits, and what it is made from."""
+        known = self.environment.provenance if isinstance(self.environment, HasProvenance) else {}
+        return EnvironmentInfo(name=self.environment.name, splits=dict(self.environment.splits), provenance=dict(known))
 
     def page(self, page: PageChoice) -> TaskPage:
         """A slice of a split."""

@@ -12,7 +12,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from pydantic_core import to_json
 
-from trace_agents.environment import Episode
+from trace_agents.environment import AnswersUnknownTools, Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, ToolResult, ToolSpec, UserTurn
 
@@ -67,8 +67,7 @@ class GuardedEpisode(Episode):
         """
         spec = self.specs.get(name)
         if spec is None:
-            known = ", ".join(repr(tool) for tool in self.specs) or "none"
-            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
+            return await self._unknown_tool(name, arguments)
         async with self._operation():
             try:
                 result = await self._episode.call(name, arguments)
@@ -82,6 +81,14 @@ class GuardedEpisode(Episode):
         if not isinstance(result, ToolResult):
             raise InfrastructureError(f"tool {name!r} returned a {type(result).__name__}: episodes return a ToolResult")
         return result
+
+    async def _unknown_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """What the agent reads where it is offered no such tool: the benchmark's words, or the house's."""
+        if not isinstance(self._episode, AnswersUnknownTools):
+            known = ", ".join(repr(tool) for tool in self.specs) or "none"
+            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
+        async with self._operation():
+            return await self._episode.unknown_tool(name, arguments)
 
     async def user_turn(self, message: str) -> UserTurn:
         """The simulated user's answer.

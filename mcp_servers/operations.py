@@ -99,7 +99,7 @@ async def _delete(table: EpisodeTable, given: None, episode_id: str) -> None:
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("health", _health, "GET", "/health", "Is the server up?", answer=Health, public=True),
-    Operation("environment", _environment, "GET", "/environment", "Name and splits.", answer=EnvironmentInfo),
+    Operation("environment", _environment, "GET", "/environment", "What is served.", answer=EnvironmentInfo),
     Operation(
         name="tasks",
         run=_tasks,

@@ -71,6 +71,8 @@ class RemoteEnvironment(Environment):
             raise UsageError(f"no environment answers at {url!r} ({error}): {remedy}") from error
         self.name = info.name
         self._splits = info.splits
+        self.provenance: Mapping[str, str] = info.provenance
+        """What the server says that its environment is made from."""
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -108,7 +110,7 @@ class RemoteEnvironment(Environment):
         try:
             answer = await self._link.ask(http, "POST", "/episodes", TaskChoice(task_id=task.id))
             info = EpisodeInfo.model_validate(answer)
-            if info.task != task:
+            if (info.task if task.prompt else info.task.model_copy(update={"prompt": ""})) != task:
                 await self._link.ask(http, "DELETE", f"/episodes/{info.id}")
                 message = f"task {task.id!r} differs from the one that {self._link.url!r} has"
                 raise UsageError(f"{message}: take tasks from the environment that plays them")

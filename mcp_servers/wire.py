@@ -79,6 +79,8 @@ class EnvironmentInfo(Record):
     name: str
     splits: dict[str, int]
     """Number of fixed tasks of each split."""
+    provenance: dict[str, str] = Field(default_factory=dict)
+    """What the environment is made from, part by part; empty where it does not say."""
 
 
 class TaskPage(Record):

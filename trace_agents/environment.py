@@ -18,6 +18,8 @@ class Episode(Protocol):
     """An environment playing one task instance, live. Single use."""
 
     task: TaskInstance
+    """The task as it is played: its prompt holds what the user said first, where the environment's own leaves that
+    open."""
     tools: Sequence[ToolSpec]
     """The tools the agent may call in this episode, exact MCP schemas."""
     policy: str
@@ -79,6 +81,23 @@ class SyntheticEnvironment(Environment, Protocol):
 
     def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
         """Gold actions: tool calls in order, and texts said to the user. Playing them scores 1."""
+
+
+@runtime_checkable
+class AnswersUnknownTools(Protocol):
+    """An episode whose benchmark has words of its own for a call of a tool that the agent is not offered."""
+
+    async def unknown_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """The benchmark's `is_error` result; nothing happens."""
+
+
+@runtime_checkable
+class HasProvenance(Protocol):
+    """An environment that can say what it is made from, for the record of a result."""
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Part -> its revision or hash: code, data, tools, the simulated user."""
 
 
 @runtime_checkable

@@ -103,7 +103,8 @@ class TaskInstance(Record):
     seed: int | None = None
     """What the task was generated from; None for a task read from a file."""
     prompt: str
-    """The simulated user's first message (o_1)."""
+    """The simulated user's first message (o_1); empty where the user finds it as the episode starts, as a model does:
+    the episode's own task then has it."""
     capabilities: tuple[str, ...] = ()
     """Capabilities the task's author says it needs. Ground truth for measuring; never shown to the agent,
     the analyst or the router."""
