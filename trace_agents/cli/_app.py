@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "trace_agents.cli.serve:serve",
     "endpoint": "trace_agents.cli.endpoint:endpoint",
     "environments": "trace_agents.cli._environments:environments",
+    "benchmarks": "trace_agents.cli.benchmarks:benchmarks",
 }
 """Command -> `module:function` with typer's annotations; its docstring is the help text."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from trace_agents.cli._progress import console
+from trace_agents.errors import UsageError
 from trace_agents.registry import environment_names, load_environment
 
 
@@ -19,7 +20,7 @@ def environments() -> None:
 def _splits(name: str) -> str:
     try:
         splits = load_environment(name).splits
-    except ImportError as error:
-        # A plug-in whose own dependencies are missing must not hide the others.
+    except (ImportError, UsageError) as error:
+        # A plug-in whose own dependencies are missing, or a benchmark not installed, must not hide the others.
         return f"cannot be loaded: {error}"
     return ", ".join(f"{split} {count}" for split, count in splits.items()) or "generated from seeds"

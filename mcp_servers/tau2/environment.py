@@ -1,0 +1,267 @@
+"""τ²-bench as environments: one for each domain, played by upstream's code in its own Python."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mcp_servers.tau2.process import Session, Worker
+from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release, tools_hash
+from mcp_servers.tau2.settings import Settings, read_settings
+from mcp_servers.tau2.trajectory import Item, called, merged, said
+from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, UserKind, check, scenario, turns
+from trace_agents.errors import UsageError, unknown
+from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
+
+BASE = "base"
+"""The split of all tasks."""
+GO_AHEAD = "Please go ahead."
+"""What the oracle says where it is the user's turn to act."""
+
+
+class Tau2Episode:
+    """One customer, in a process of their own."""
+
+    def __init__(self, environment: Tau2Environment, task: TaskInstance, session: Session) -> None:
+        self.task = task
+        self.tools = environment.tools
+        self.policy = environment.policy
+        self._environment, self._session = environment, session
+        self._record: list[Item] = [said("assistant", environment.greeting)]
+        self._user = self._make_user()
+        self._ended = False
+
+    def _make_user(self) -> User:
+        choice, raw = self._environment.settings.user, self.task.data["task"]
+        if choice.kind is UserKind.NONE:
+            return StatedTask(raw)
+        if choice.kind is UserKind.SCRIPTED:
+            return ScriptedUser(raw, self._session, self._record)
+        return ModelUser(choice, self._session, self._record, self._environment.greeting)
+
+    async def open(self) -> None:
+        """Set the task's initial state, and let the user say their first message."""
+        await self._session.ask("start", task=self.task.data["task"])
+        self.task = self.task.model_copy(update={"prompt": await self._user.open()})
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Run one of the agent's tools; what is wrong with a call is said in upstream's words."""
+        number = f"call_{len(self._record)}"
+        answer = await self._session.ask("call", id=number, name=name, arguments=dict(arguments), requestor="assistant")
+        self._record += [called("assistant", number, name, arguments), answer]
+        return ToolResult(content=answer["content"] or "", is_error=answer["error"])
+
+    async def unknown_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Upstream's refusal; the user's tools are unknown to the agent too."""
+        return await self.call(name, arguments)
+
+    async def user_turn(self, message: str) -> UserTurn:
+        """The user's answer; the conversation is over when they stop."""
+        self._record.append(said("assistant", message))
+        turn = await self._user.hear(message)
+        self._ended = turn.done
+        return turn
+
+    async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+        """Upstream's verdict. A conversation that nobody ended scores 0, as upstream's does at its limit of steps."""
+        items = merged(self._record, messages)
+        cut = bool(messages) and messages[-1].role == "tool"
+        stated = self._environment.settings.user.kind is UserKind.NONE
+        ending = "user_stop" if self._ended else "agent_stop" if stated and not cut else "max_steps"
+        return await self._environment.judge(self.task, items, ending)
+
+    async def state(self) -> tuple[str | None, str | None]:
+        """Upstream's hashes of the agent's and the user's database."""
+        agents, users = await self._session.ask("hash")
+        return agents, users
+
+    async def close(self) -> None:
+        """End the episode's process. Idempotent."""
+        await self._session.close()
+
+
+class Tau2Environment:
+    """One domain of τ²-bench. Nothing is read or started before it is needed."""
+
+    def __init__(self, domain: str, settings: Settings | None = None) -> None:
+        """The environment `tau2/<domain>`.
+
+        Args:
+            domain: `airline`, `retail`, `telecom` or `mock`.
+            settings: how it is played; by default, what is installed and what this process's variables say.
+        """
+        self.name = f"tau2/{domain}"
+        self._domain, self._given = domain, settings
+        self._lock = threading.Lock()
+        self._described: Mapping[str, Any] | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How it is played."""
+        return self._given or read_settings()
+
+    @cached_property
+    def splits(self) -> Mapping[str, int]:
+        """`base`, all tasks; and the splits of upstream's data, where it has any."""
+        return {split: len(ids) for split, ids in self._splits.items()}
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        """The split's tasks, in upstream's order."""
+        if split not in self._splits:
+            raise unknown("split", split, list(self._splits))
+        return [self._tasks[task_id] for task_id in self._splits[split]]
+
+    def task(self, task_id: str) -> TaskInstance:
+        """The task with upstream's id."""
+        if task_id not in self._tasks:
+            example = next(iter(self._tasks))
+            raise UsageError(f"unknown task {task_id!r} of environment {self.name!r}: use for example {example!r}")
+        return self._tasks[task_id]
+
+    def generate(self, seed: int) -> TaskInstance:
+        """Upstream's tasks are fixed."""
+        raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
+
+    async def start(self, task: TaskInstance) -> Tau2Episode:
+        """A fresh episode.
+
+        Raises:
+            UsageError: not a task of this domain, or the installation is not upstream's.
+            InfrastructureError: upstream or the user's model failed.
+        """
+        if task.environment != self.name:
+            raise UsageError(f"task {task.id!r} is of environment {task.environment!r}, not of {self.name!r}")
+        check(self.settings.user)
+        await asyncio.to_thread(self._describe)
+        session = await self._worker.session()
+        try:
+            episode = Tau2Episode(self, task, session)
+            await episode.open()
+        except BaseException:
+            await session.close()
+            raise
+        return episode
+
+    async def judge(self, task: TaskInstance, items: Sequence[Item], ending: str) -> Evaluation:
+        """Upstream's verdict on a trajectory of `task` that ended in `ending`, one of its termination reasons.
+
+        Raises:
+            InfrastructureError: an evaluator raised.
+        """
+        await asyncio.to_thread(self._describe)
+        session = await self._worker.session()
+        try:
+            verdict = await session.ask("evaluate", task=task.data["task"], messages=list(items), ending=ending)
+        finally:
+            await session.close()
+        parts = {name.lower(): float(value) for name, value in (verdict["reward_breakdown"] or {}).items()}
+        return Evaluation(reward=verdict["reward"], success=verdict["reward"] == 1.0, breakdown=parts)
+
+    def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
+        """The gold actions, and a last text with what is to be told. They score 1 with the scripted user."""
+        return list(_gold(task.data["task"]))
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """What a result was played on: upstream's release, and SHA-256 of its code, data and tools."""
+        self._describe()
+        return self._provenance
+
+    @cached_property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """The agent's tools, exactly as upstream states them."""
+        return tuple(
+            ToolSpec(name=tool["name"], description=tool["description"], input_schema=tool["parameters"])
+            for tool in self._describe()["tools"]
+        )
+
+    @property
+    def policy(self) -> str:
+        """The agent's policy."""
+        return str(self._describe()["policy"])
+
+    @property
+    def greeting(self) -> str:
+        """What upstream's agent says first, to the user only."""
+        return str(self._describe()["greeting"])
+
+    def _describe(self) -> Mapping[str, Any]:
+        """What the worker has loaded; checked once, before anything is played."""
+        with self._lock:
+            if self._described is None:
+                described = self._worker.ask("describe")
+                self._provenance = self._checked(described)
+                self._described = described
+            return self._described
+
+    def _checked(self, described: Mapping[str, Any]) -> Mapping[str, str]:
+        accept, user = self.settings.accept, self.settings.user
+        return {
+            "benchmark": "tau2",
+            "revision": code_release(described["code"], accept),
+            "code": described["code"],
+            **self._data.hashes,
+            "agent tools": check_tools(tools_hash(described["tools"]), self._domain, "agent", accept),
+            "user tools": check_tools(tools_hash(described["user_tools"]), self._domain, "user", accept),
+            "pydantic": described["pydantic"],
+            "python": described["python"],
+            "user": user.kind.value if user.kind is not UserKind.MODEL else f"model {user.model}",
+        }
+
+    @cached_property
+    def _worker(self) -> Worker:
+        return Worker(self.settings.python, self._domain, self._data.folder, self.settings.seconds)
+
+    @cached_property
+    def _data(self) -> Data:
+        """Checked first of all: nothing is loaded from data that is missing or altered."""
+        return check_data(self.settings.data, self._domain, self.settings.accept)
+
+    @property
+    def _folder(self) -> Path:
+        return self._data.folder / "tau2" / "domains" / self._domain
+
+    @cached_property
+    def _tasks(self) -> Mapping[str, TaskInstance]:
+        split_of = {task_id: split for split, ids in self._splits.items() if split != BASE for task_id in ids}
+        return {
+            raw["id"]: TaskInstance(
+                id=raw["id"],
+                environment=self.name,
+                split=split_of.get(raw["id"], BASE),
+                prompt="" if self.settings.user.kind is UserKind.MODEL else scenario(raw),
+                data={"task": raw},
+            )
+            for raw in self._raw
+        }
+
+    @cached_property
+    def _splits(self) -> Mapping[str, Sequence[str]]:
+        """Split -> ids. Upstream states `train` and `test` from v1.0.0 on."""
+        there = {raw["id"] for raw in self._raw}
+        path = self._folder / "split_tasks.json"
+        stated: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
+        named = {split: [each for each in ids if each in there] for split, ids in stated.items()}
+        return {**named, BASE: [raw["id"] for raw in self._raw]}
+
+    @cached_property
+    def _raw(self) -> Sequence[Mapping[str, Any]]:
+        """Upstream's tasks, without those that begin in the middle of a conversation: an agent could not be told it."""
+        tasks = json.loads((self._folder / "tasks.json").read_text(encoding="utf-8"))
+        return [task for task in tasks if not (task.get("initial_state") or {}).get("message_history")]
+
+
+def _gold(raw: Mapping[str, Any]) -> Iterator[ToolCall | str]:
+    for requestor, run in turns(raw):
+        if requestor == "user":
+            yield GO_AHEAD
+            continue
+        for action in run:
+            yield ToolCall(name=action["name"], arguments=action["arguments"])
+    told = (raw.get("evaluation_criteria") or {}).get("communicate_info") or ()
+    yield "; ".join(["That is all done.", *told])

@@ -1,0 +1,192 @@
+"""The worker process in the benchmark's own Python environment, and sessions with it: the host's side of `worker/`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trace_agents.errors import InfrastructureError, UsageError
+
+FOLDER = Path(__file__).with_name("worker")
+"""What the other Python runs."""
+LONGEST_LINE = 256 * 2**20
+"""Bytes of the longest answer that is read."""
+GRACE_S = 5.0
+"""Seconds after a session should have ended itself until it is given up."""
+
+
+class Worker:
+    """One domain, loaded in a process of its own; started when first needed, and again when it has died.
+
+    The process ends when this object does.
+    """
+
+    def __init__(self, python: Path, domain: str, data: Path, seconds: float = 60.0) -> None:
+        """A worker that has not started.
+
+        Args:
+            python: interpreter of the benchmark's environment.
+            domain: upstream's name of the domain.
+            data: upstream's data folder, with `tau2/domains` in it.
+            seconds: the longest that one operation may take; a session that needs more is killed.
+        """
+        self.seconds = seconds
+        self._python, self._domain, self._data = python, domain, data
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._end: weakref.finalize[..., Any] | None = None
+        self._log = Path(os.devnull)
+
+    def ask(self, do: str, **given: Any) -> Any:
+        """The answer of a session made for this one operation, waited for on this thread.
+
+        Raises:
+            UsageError: the environment cannot run the worker. InfrastructureError: the operation failed.
+        """
+        with self._connection() as connection:
+            connection.settimeout(self.seconds + GRACE_S)
+            with connection.makefile("rwb") as stream:
+                try:
+                    stream.write(_request(0, do, given, self.seconds))
+                    stream.flush()
+                    line = stream.readline()
+                except OSError:
+                    line = b""
+        if not line:
+            raise InfrastructureError(self._ended(do))
+        return _value(json.loads(line), do)
+
+    async def session(self) -> Session:
+        """A fresh session on the running event loop.
+
+        Raises:
+            UsageError: the environment cannot run the worker.
+        """
+        reader, writer = await asyncio.open_connection(sock=self._connection(), limit=LONGEST_LINE)
+        return Session(self, reader, writer)
+
+    def _connection(self) -> socket.socket:
+        """The host's end of a new session's socket."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self._lock:
+                self._send(theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        return ours
+
+    def _send(self, descriptor: int) -> None:
+        if self._control is not None:
+            with contextlib.suppress(OSError):  # It has died since it was used last: it is started again.
+                socket.send_fds(self._control, [b"."], [descriptor])
+                return
+        socket.send_fds(self._start(), [b"."], [descriptor])
+
+    def _start(self) -> socket.socket:
+        if not hasattr(os, "fork"):
+            raise UsageError(f"benchmark 'tau2' needs fork, which {os.name!r} lacks: use Linux or macOS")
+        self.close()
+        ours, theirs = socket.socketpair()
+        descriptor, name = tempfile.mkstemp(prefix="trace-agents-tau2-", suffix=".log")
+        command = [str(self._python), "-s", str(FOLDER), self._domain, str(theirs.fileno())]
+        try:
+            process = subprocess.Popen(
+                command,
+                env=self._variables(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+            )
+        except OSError as error:
+            ours.close()
+            Path(name).unlink()
+            problem = f"{str(self._python)!r}, the Python of benchmark 'tau2', cannot be run ({error.strerror})"
+            raise UsageError(f"{problem}: install it again with 'trace-agents benchmarks install tau2'") from error
+        finally:
+            os.close(descriptor)
+            theirs.close()
+        self._control, self._log = ours, Path(name)
+        self._end = weakref.finalize(self, _end, ours, process, self._log)
+        return ours
+
+    def _variables(self) -> dict[str, str]:
+        """The process's environment: nothing of ours, and the same order of sets in every process."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        return kept | {"TAU2_DATA_DIR": str(self._data), "LOGURU_LEVEL": "ERROR", "PYTHONHASHSEED": "0"}
+
+    def close(self) -> None:
+        """End the process; the sessions that are open go on until they are closed."""
+        if self._end is not None:
+            self._end()
+        self._control = self._end = None
+
+    def _ended(self, do: str) -> str:
+        said = self._log.read_text(errors="replace").strip().splitlines() if self._log.is_file() else []
+        words = f" (its last words: {said[-1]})" if said else ""
+        return f"benchmark 'tau2' ended during {do!r}: it crashed, or took longer than {self.seconds:g} s{words}"
+
+
+class Session:
+    """One process of the worker's: requests are answered in order."""
+
+    def __init__(self, worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._worker, self._reader, self._writer = worker, reader, writer
+        self._asked = 0
+
+    async def ask(self, do: str, **given: Any) -> Any:
+        """The answer to one operation.
+
+        Raises:
+            InfrastructureError: upstream raised, or the session has ended or takes too long.
+        """
+        self._asked += 1
+        seconds = self._worker.seconds
+        try:
+            self._writer.write(_request(self._asked, do, given, seconds))
+            async with asyncio.timeout(seconds + GRACE_S):
+                await self._writer.drain()
+                while line := await self._reader.readline():
+                    answer = json.loads(line)
+                    if answer["id"] == self._asked:  # An earlier one's, whose asker was cancelled, is passed over.
+                        return _value(answer, do)
+        except (OSError, TimeoutError):
+            self._writer.close()
+        raise InfrastructureError(self._worker._ended(do))
+
+    async def close(self) -> None:
+        """End the process. Idempotent."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+def _request(number: int, do: str, given: Mapping[str, Any], seconds: float) -> bytes:
+    return json.dumps({"id": number, "do": do, "given": given, "seconds": seconds}).encode() + b"\n"
+
+
+def _value(answer: Mapping[str, Any], do: str) -> Any:
+    if "failure" in answer:
+        raise InfrastructureError(f"benchmark 'tau2' failed during {do!r}: {answer['failure']}")
+    return answer["value"]
+
+
+def _end(control: socket.socket, process: subprocess.Popen[bytes], log: Path) -> None:
+    control.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:  # It is still loading, and reads its socket only afterwards.
+        process.kill()
+        process.wait()
+    log.unlink(missing_ok=True)

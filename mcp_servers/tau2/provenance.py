@@ -1,0 +1,93 @@
+"""Which release of upstream is played: its code, its data and its tools, checked by hash and never silently others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp_servers.tau2.settings import ACCEPT_VARIABLE, RELEASE, release
+from trace_agents.errors import UsageError
+from trace_agents.types import canonical
+
+ALTERED = "altered, accepted"
+"""Follows the hash of something that differs from upstream's and was accepted."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data folder that one domain may be played on."""
+
+    folder: Path
+    hashes: Mapping[str, str]
+    """File, below the folder -> its SHA-256."""
+
+
+def check_data(folder: Path, domain: str, accept: Sequence[str]) -> Data:
+    """The data folder, once every file that `domain` is played on is upstream's, or accepted.
+
+    Raises:
+        UsageError: a file is missing, or is neither upstream's nor accepted.
+    """
+    marks = release()["data"].items()
+    own = {file: mark for file, mark in marks if f"/{domain}/" in file or "/user_simulator/" in file}
+    return Data(folder, {file: _checked(folder / file, mark, accept) for file, mark in own.items()})
+
+
+def _checked(path: Path, wanted: str, accept: Sequence[str]) -> str:
+    """The file's SHA-256. `wanted` is a SHA-256, or `git:` and the id of a blob in upstream's repository."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        remedy = "set TAU2_DATA_DIR to upstream's data folder, the one with 'tau2/domains' in it"
+        raise UsageError(f"data file {str(path)!r} cannot be read ({error.strerror}): {remedy}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if wanted.startswith("git:"):
+        blob = "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        same, named = blob == wanted, f"git blob {blob[4:]} (SHA-256 {found}), not git blob {wanted[4:]}"
+    else:
+        same, named = found == wanted, f"SHA-256 {found}, not {wanted}"
+    if same:
+        return found
+    return _accepted(found, accept, f"data file {str(path)!r} is not the one of tau2 {RELEASE}: it has {named}")
+
+
+def code_release(found: str, accept: Sequence[str]) -> str:
+    """The release that code of the digest `found` is.
+
+    Raises:
+        UsageError: it is another, and was not accepted.
+    """
+    wanted = release()["code"]["tau2"]
+    if found == wanted:
+        return RELEASE
+    differing = f"the installed tau2 is not {RELEASE}: its code has SHA-256 {found}, not {wanted}"
+    return f"unknown: {_accepted(found, accept, differing)}"
+
+
+def tools_hash(tools: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of tools as upstream states them, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(canonical(list(tools))).encode()).hexdigest()
+
+
+def check_tools(found: str, domain: str, who: str, accept: Sequence[str]) -> str:
+    """The hash of the agent's or the user's tools, equal to upstream's with its own pydantic.
+
+    Raises:
+        UsageError: another pydantic has made other schemas, and they were not accepted.
+    """
+    wanted = release()["tools"][f"{domain}/{who}"]
+    if found == wanted:
+        return found
+    differing = f"the {who}'s tools of domain {domain!r} have SHA-256 {found}, not {wanted}"
+    return _accepted(found, accept, f"{differing} (another pydantic makes other schemas: install tau2 again)")
+
+
+def _accepted(found: str, accept: Sequence[str], differing: str) -> str:
+    if found in accept:
+        return f"{found} ({ALTERED})"
+    option = f"{ACCEPT_VARIABLE}={found}"
+    raise UsageError(f"{differing}: use upstream's, or accept this one with {option} or 'install --accept {found}'")

@@ -1,0 +1,72 @@
+"""What the tests of τ²-bench share: its data beside the project, its installation if there is one, and an agent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mcp_servers.memory import connect
+from mcp_servers.server import tool_result
+from mcp_servers.tau2 import Tau2Environment
+from mcp_servers.tau2.settings import Settings, read_settings
+from mcp_servers.tau2.users import UserChoice, UserKind
+from trace_agents.errors import UsageError
+from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "tau2-bench"
+NOWHERE = Path("/nonexistent/python")
+SORRY = "I am sorry, but I cannot help you with this."
+
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the benchmark's data is not beside the project")
+
+
+def data_folder(tmp_path: Path) -> Path:
+    """The shared data where upstream would have it: below `tau2`."""
+    (tmp_path / "tau2").symlink_to(SHARED)
+    return tmp_path
+
+
+def rebuilt(data: Path) -> str:
+    """SHA-256 of the shared airline database, which is not upstream's to the byte."""
+    return hashlib.sha256((data / "tau2/domains/airline/db.json").read_bytes()).hexdigest()
+
+
+def unplayed(domain: str, data: Path, user: UserKind = UserKind.SCRIPTED) -> Tau2Environment:
+    """The domain on shared data, with no upstream to play it."""
+    settings = Settings(python=NOWHERE, data=data, accept=(rebuilt(data),), user=UserChoice(kind=user))
+    return Tau2Environment(domain, settings)
+
+
+def installed(user: UserChoice | None = None, seconds: float = 60.0) -> Settings:
+    """The settings of this machine's installation; skips the test where there is none."""
+    try:
+        settings = read_settings()
+    except UsageError as error:
+        pytest.skip(f"needs upstream's code: {error}")
+    chosen = user or UserChoice(kind=UserKind.SCRIPTED)
+    return settings.model_copy(update={"user": chosen, "seconds": seconds})
+
+
+async def play(environment: Tau2Environment, task: TaskInstance, actions: Sequence[ToolCall | str]) -> Evaluation:
+    """The verdict on an agent that does `actions` over MCP, whatever it hears."""
+    episode = await environment.start(task)
+    messages = [Message(role="user", content=episode.task.prompt)]
+    try:
+        async with connect(episode) as agent:
+            await agent.list_tools()
+            for number, action in enumerate(actions):
+                if isinstance(action, str):
+                    messages.append(Message(role="assistant", content=action))
+                    turn = await episode.user_turn(action)
+                    messages += [Message(role="user", content=turn.content)] if turn.content is not None else []
+                    continue
+                call = action.model_copy(update={"id": f"call-{number}"})
+                result = tool_result(await agent.call_tool(action.name, dict(action.arguments)))
+                answer = {"content": result.content, "tool_call_id": call.id, "is_error": result.is_error}
+                messages += [Message(role="assistant", tool_calls=(call,)), Message(role="tool", **answer)]
+        return await episode.evaluate(messages)
+    finally:
+        await episode.close()

@@ -1,0 +1,60 @@
+"""`trace-agents benchmarks`: install a target benchmark in its own Python environment, or see what is installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trace_agents.errors import UsageError, unknown
+
+ACTIONS = ("install", "show")
+BENCHMARKS = ("tau2",)
+
+
+def benchmarks(
+    action: Annotated[str, typer.Argument(help="'install', or 'show' what is installed.")],
+    name: Annotated[str, typer.Argument(help="Benchmark: 'tau2'.")] = "tau2",
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Upstream: a folder, an archive's URL, or 'git+URL@REF' (install)."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder to play on, instead of a copy of the source's (install).")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="SHA-256 of altered code, data or tools to accept (repeatable; install).")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="Interpreter to make the environment from; this one if left out (install).")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(envvar="TRACE_AGENTS_BENCHMARKS", help="Folder of installed benchmarks."),
+    ] = None,
+) -> None:
+    """Install a target benchmark from its own repository, or show what is installed.
+
+    A benchmark gets a Python environment of its own, so that its dependencies never meet these. Its code, data and
+    tools are checked against upstream's release; what differs is refused unless its hash is accepted.
+    """
+    if action not in ACTIONS:
+        raise unknown("action", action, ACTIONS)
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS)
+    from mcp_servers.tau2.settings import HOME_VARIABLE, home, read_installation
+
+    variables = dict(os.environ) | ({HOME_VARIABLE: str(folder)} if folder else {})
+    if action == "show":
+        print(read_installation(home(variables)).model_dump_json(indent=2))
+        return
+    if source is None:
+        raise UsageError(f"--from is missing: give upstream's repository of benchmark {name!r}, a folder or a URL")
+    from mcp_servers.tau2.install import Request, install
+
+    request = Request(source, data, tuple(accept or ()), python or Path(sys.executable))
+    installed = install(request, lambda line: print(line, file=sys.stderr, flush=True), variables)
+    print(f"installed {name} {installed.revision}: {str(installed.python)!r} plays on {str(installed.data)!r}")
