@@ -43,18 +43,24 @@ def contrast(labels: Sequence[Label], succeeded: Sequence[bool]) -> Contrast:
     for label, good in zip(labels, succeeded, strict=True):
         counts[label, bool(good)] += 1
     failed = sum(counts[label, False] for label in Label)
-    lacking = {good: counts[Label.LACKING, good] for good in (False, True)}
-    applicable = {good: lacking[good] + counts[Label.PRESENT, good] for good in (False, True)}
-    er_failed, er_succeeded = (_ratio(lacking[good], applicable[good]) for good in (False, True))
+    lacking = (counts[Label.LACKING, False], counts[Label.LACKING, True])
+    present = (counts[Label.PRESENT, False], counts[Label.PRESENT, True])
+    return contrast_of_counts(lacking, present, failed)
+
+
+def contrast_of_counts(lacking: tuple[int, int], present: tuple[int, int], failed: int) -> Contrast:
+    """The contrast from counts of labels, each on the `failed` trajectories and on the successful ones."""
+    applicable = (lacking[0] + present[0], lacking[1] + present[1])
+    er_failed, er_succeeded = _ratio(lacking[0], applicable[0]), _ratio(lacking[1], applicable[1])
     return Contrast(
         er_failed=er_failed,
         er_succeeded=er_succeeded,
         delta=None if er_failed is None or er_succeeded is None else er_failed - er_succeeded,
-        coverage=_ratio(lacking[False], failed),
-        lacking_failed=lacking[False],
-        lacking_succeeded=lacking[True],
-        applicable_failed=applicable[False],
-        applicable_succeeded=applicable[True],
+        coverage=_ratio(lacking[0], failed),
+        lacking_failed=lacking[0],
+        lacking_succeeded=lacking[1],
+        applicable_failed=applicable[0],
+        applicable_succeeded=applicable[1],
         failed=failed,
     )
 
@@ -74,6 +80,9 @@ class Thresholds(Record):
     """N: independent labelling runs."""
     keep_in: int = Field(default=8, ge=1)
     """K: runs of the N that must pass both thresholds."""
+    support: int = Field(default=3, ge=1)
+    """Least support: a run with fewer applicable failures, applicable successes, or failures that lack the capability
+    does not pass, whatever its figures are."""
 
     @model_validator(mode="after")
     def _k_of_n(self) -> Thresholds:
@@ -93,10 +102,14 @@ class Thresholds(Record):
         return cls(runs=runs, keep_in=ceil(0.8 * runs))
 
     def passed(self, one: Contrast) -> bool:
-        """One run's verdict; what is not estimable does not pass."""
-        if one.delta is None or one.coverage is None:
+        """One run's verdict; what is not estimable, or rests on too few trajectories, does not pass."""
+        if one.delta is None or one.coverage is None or not self.supported(one):
             return False
         return one.delta >= self.delta - 1e-12 and one.coverage >= self.rho - 1e-12
+
+    def supported(self, one: Contrast) -> bool:
+        """The run's figures rest on enough trajectories of each kind."""
+        return min(one.applicable_failed, one.applicable_succeeded, one.lacking_failed) >= self.support
 
 
 class Spread(Record):
@@ -131,7 +144,7 @@ class Selection(Record):
     reason: str
     """Why it was kept or not, in words with the figures."""
     passes: int
-    """Runs that passed both thresholds."""
+    """Runs that passed both thresholds, with enough support."""
     runs: int
     frequency: float
     """Share of the runs that selected the capability (Figure 2a)."""
@@ -167,7 +180,7 @@ def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> 
     return Selection(
         name=name,
         kept=passes >= thresholds.keep_in,
-        reason=_reason(passes, delta, coverage, thresholds),
+        reason="; ".join((_tally(passes, thresholds), *_causes(runs, passes, thresholds))),
         passes=passes,
         runs=len(runs),
         frequency=passes / len(runs),
@@ -178,15 +191,34 @@ def _select_one(name: str, runs: Sequence[Contrast], thresholds: Thresholds) -> 
     )
 
 
-def _reason(passes: int, delta: Spread, coverage: Spread, thresholds: Thresholds) -> str:
-    ran = f"passed in {passes} of {thresholds.runs} runs, {thresholds.keep_in} needed"
+def _tally(passes: int, thresholds: Thresholds) -> str:
+    return f"passed in {passes} of {thresholds.runs} runs, {thresholds.keep_in} needed"
+
+
+def _causes(runs: Sequence[Contrast], passes: int, thresholds: Thresholds) -> list[str]:
+    """Why a capability was not kept, in words; empty for one that was."""
     if passes >= thresholds.keep_in:
-        return ran
-    if delta.mean is None:
-        return f"{ran}; Δ is not estimable: no applicable success or no applicable failure"
-    causes = []
-    if delta.mean < thresholds.delta:
-        causes.append(f"mean Δ {delta.mean:.2f} is below {thresholds.delta:.2f}")
-    if coverage.mean is not None and coverage.mean < thresholds.rho:
-        causes.append(f"mean coverage {coverage.mean:.2f} is below {thresholds.rho:.2f}")
-    return f"{ran}; {' and '.join(causes) or 'its figures vary too much between runs'}"
+        return []
+    delta, coverage = spread([run.delta for run in runs]).mean, spread([run.coverage for run in runs]).mean
+    if delta is None:
+        return ["Δ is not estimable: no applicable success or no applicable failure"]
+    figures = []
+    if delta < thresholds.delta:
+        figures.append(f"mean Δ {delta:.2f} is below {thresholds.delta:.2f}")
+    if coverage is not None and coverage < thresholds.rho:
+        figures.append(f"mean coverage {coverage:.2f} is below {thresholds.rho:.2f}")
+    causes = [" and ".join(figures)] if figures else []
+    if short := _short_support(runs, thresholds):
+        causes.append(f"too little support: {' and '.join(short)}, {thresholds.support} needed in a run")
+    return causes or ["its figures vary too much between runs"]
+
+
+def _short_support(runs: Sequence[Contrast], thresholds: Thresholds) -> list[str]:
+    """Kinds of trajectories of which the runs have too few on average."""
+    kinds = {
+        "applicable failures": [run.applicable_failed for run in runs],
+        "applicable successes": [run.applicable_succeeded for run in runs],
+        "failures that lack it": [run.lacking_failed for run in runs],
+    }
+    means = {kind: sum(counts) / len(counts) for kind, counts in kinds.items()}
+    return [f"{mean:.3g} {kind}" for kind, mean in means.items() if mean < thresholds.support]

@@ -21,16 +21,38 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
     A path that exists and is no regular file (a terminal, a pipe) is written to directly.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    _replace(path, [data.encode() if isinstance(data, str) else data])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """`write_atomically` for lines of any number: they are written as they come, never held together."""
+    _replace(path, _batched(lines))
+
+
+def _batched(lines: Iterable[str], characters: int = 1 << 20) -> Iterator[bytes]:
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= characters:
+            yield "".join(f"{one}\n" for one in held).encode()
+            held, size = [], 0
+    yield "".join(f"{one}\n" for one in held).encode()
+
+
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     if path.exists() and not path.is_file():
         with _naming(path), path.open("wb", buffering=0) as stream:
-            _write_all(stream, payload)
+            for part in parts:
+                _write_all(stream, part)
         return
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with _naming(path), os.fdopen(descriptor, "wb", buffering=0) as stream:
             os.fchmod(stream.fileno(), 0o644)
-            _write_all(stream, payload)
+            for part in parts:
+                _write_all(stream, part)
             os.fsync(stream.fileno())
         Path(name).replace(path)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Intervals and tests for pass rates: Wilson, paired bootstrap and exact McNemar.
+"""Intervals, tests and agreement: Wilson, bootstraps by pair and by cluster, exact McNemar, Krippendorff's α.
 
 Outcomes are compared on the same tasks, so differences are paired: `first_N[i]` and `second_N[i]` belong to
 task i. Axis letter: N tasks (or task-and-trial pairs).
@@ -7,7 +7,7 @@ task i. Axis letter: N tasks (or task-and-trial pairs).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -29,6 +29,13 @@ class Estimate(Record):
     successes: int
     trials: int
     """0 where nothing was measured: the interval is then [0, 1]."""
+
+
+class Interval(Record):
+    """What covers a figure with `CONFIDENCE`."""
+
+    low: float
+    high: float
 
 
 class Difference(Record):
@@ -122,3 +129,50 @@ def paired_difference(first_N: Sequence[bool], second_N: Sequence[bool], seed: i
         p_value=mcnemar(gained, lost),
         trials=len(first_N),
     )
+
+
+def cluster_weights(clusters: int, resamples: int, seed: int = 0, block: int = 100) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn in each resample: blocks of weights_BT, float32, B at most `block`.
+
+    Clusters are drawn whole and with replacement, as many as there are, so what belongs together stays together.
+    Sums of counts below 2**24 stay exact in float32.
+    """
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.integers(clusters, size=(size, clusters)) + clusters * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * clusters)
+        yield weights.reshape(size, clusters).astype(np.float32)
+
+
+def percentile_interval(values_B: np.ndarray) -> Interval | None:
+    """The percentile interval of a bootstrap; resamples without the figure (NaN) are left out, None without any."""
+    known = values_B[~np.isnan(values_B)]
+    if not known.size:
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high))
+
+
+def krippendorff_alpha(counts_UV: np.ndarray) -> float | None:
+    """Krippendorff's α for nominal values: 1 − observed over expected disagreement.
+
+    Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section D.
+
+    Args:
+        counts_UV: how many coders gave unit u the value v; a coder who gave none is not counted. Units with fewer
+            than two values say nothing about agreement and are left out.
+
+    Returns:
+        1 for perfect agreement, 0 for that of chance; None where it is not estimable, because no unit has two values
+        or all values are the same.
+    """
+    pairable = counts_UV[counts_UV.sum(axis=1) >= 2].astype(np.float64)
+    given_U, given_V = pairable.sum(axis=1), pairable.sum(axis=0)
+    total = given_V.sum()
+    expected = total**2 - (given_V**2).sum()
+    if not expected:
+        return None
+    observed = ((given_U**2 - (pairable**2).sum(axis=1)) / (given_U - 1)).sum()
+    return float(1 - (total - 1) * observed / expected)

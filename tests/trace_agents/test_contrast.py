@@ -58,9 +58,28 @@ def test_thresholds_are_inclusive() -> None:
     exactly = run_of("LPPPP" + "NNNNN" + "PPP", "----------+++")
     assert exactly.delta == pytest.approx(0.2)
     assert exactly.coverage == pytest.approx(0.1)
-    assert Thresholds().passed(exactly)
-    assert not Thresholds(delta=0.21).passed(exactly)
-    assert not Thresholds(rho=0.11).passed(exactly)
+    assert Thresholds(support=1).passed(exactly)
+    assert not Thresholds(support=1, delta=0.21).passed(exactly)
+    assert not Thresholds(support=1, rho=0.11).passed(exactly)
+
+
+@pytest.mark.parametrize(
+    ("letters", "outcomes"),
+    [("LLLPPP", "---+++"), ("LLPPPP", "---+++"), ("LLLPPN", "---+++"), ("LLLPP", "---++"), ("LLPPP", "--+++")],
+)
+def test_what_rests_on_fewer_than_the_least_support_does_not_pass(letters: str, outcomes: str) -> None:
+    one = run_of(letters, outcomes)
+    assert Thresholds(support=1).passed(one)
+    assert Thresholds(support=3).passed(one) is (letters == "LLLPPP")
+
+
+def test_the_reason_says_what_there_is_too_little_of() -> None:
+    (one,) = select([{"few": run_of("LLPPN", "---++")}, {"few": run_of("LLPPP", "---++")}], Thresholds.for_runs(2))
+    assert not one.kept
+    assert one.reason == (
+        "passed in 0 of 2 runs, 2 needed; "
+        "too little support: 1.5 applicable successes and 2 failures that lack it, 3 needed in a run"
+    )
 
 
 def test_k_of_n_scales_with_the_number_of_runs_and_rounds_up() -> None:
@@ -84,7 +103,7 @@ GOOD, WIDE, RARE = run_of("LLPP", "--++"), run_of("LPPP", "--++"), run_of("L" + 
 
 
 def test_selection_needs_k_of_n_runs_and_ranks_by_coverage() -> None:
-    thresholds = Thresholds(runs=3, keep_in=2)
+    thresholds = Thresholds(runs=3, keep_in=2, support=1)
     runs = [{"wide": WIDE, "good": GOOD, "rare": RARE}] * 2 + [{"wide": WIDE, "good": RARE, "rare": GOOD}]
     found = select(runs, thresholds)
     assert [(one.name, one.kept, one.passes) for one in found] == [
@@ -98,7 +117,8 @@ def test_selection_needs_k_of_n_runs_and_ranks_by_coverage() -> None:
 
 def test_the_reason_names_the_figure_that_fell_short() -> None:
     rare, level, empty = select(
-        [{"rare": RARE, "level": run_of("LPLP", "--++"), "empty": run_of("NN", "-+")}], Thresholds.for_runs(1)
+        [{"rare": RARE, "level": run_of("LPLP", "--++"), "empty": run_of("NN", "-+")}],
+        Thresholds(runs=1, keep_in=1, support=1),
     )
     assert {one.name for one in (rare, level, empty)} == {"rare", "level", "empty"}
     reasons = {one.name: one.reason for one in (rare, level, empty)}

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+from pydantic import Field
+
+from trace_agents.analysis.aggregate import (
+    Overlap,
+    Verdicts,
+    alphas,
+    bootstrap,
+    contrast_of_codes,
+    label_cube,
+    majority,
+    overlaps,
+    run_contrasts,
+    votes,
+)
 from trace_agents.analysis.analyst import Discovered, RunLabels
+from trace_agents.analysis.evidence import EVIDENCE, Evidence, gather_evidence
 from trace_agents.artifacts import Artifact
-from trace_agents.contrast import Contrast, Selection, Thresholds, contrast, select
-from trace_agents.files import write_atomically
-from trace_agents.types import Capability, Label, Message, Record, Trajectory
+from trace_agents.contrast import Contrast, Selection, Thresholds, select
+from trace_agents.files import write_atomically, write_lines
+from trace_agents.statistics import Interval
+from trace_agents.types import Capability, Label, Record, Trajectory
 
-EVIDENCE = 8
-"""Evidence trajectories named for each capability, at most."""
+CAPABILITIES, LABELS, EVIDENCE_FILE = "capabilities.json", "labels.jsonl", "evidence.jsonl"
+"""Names of an analysis' files."""
 
-
-class Evidence(Record):
-    """A failed trajectory that lacks a capability, and where to look."""
-
-    trajectory_id: str
-    task_id: str
-    trial: int
-    step: int | None
-    """Index of the deciding message."""
-    excerpt: str
-    """That message, short."""
-    contrast_id: str | None = None
-    """A successful trajectory of the same task that exercises the capability; None where there is none."""
-    contrast_step: int | None = None
-    contrast_excerpt: str = ""
+SHOWN = 400
+"""Trajectories kept beside an analysis for its page, at most; those that evidence names are kept beyond it too."""
 
 
 class Candidate(Record):
@@ -42,6 +45,17 @@ class Candidate(Record):
     """Over the runs: kept or not, why, and the spread of each figure."""
     overall: Contrast
     """Over all trajectories, each with its label by majority of the runs that labelled it."""
+    delta_interval: Interval | None = None
+    """Covers the mean Δ: tasks resampled. None where it is not estimable, or in files of schema version 1."""
+    coverage_interval: Interval | None = None
+    """Covers the mean coverage, in the same way."""
+    alpha: float | None = None
+    """Krippendorff's α between the runs over the three labels; None where it is not estimable: one run, or one label
+    everywhere."""
+    overlap: dict[str, Overlap] = Field(default_factory=dict)
+    """Every other candidate by name: how the failures that lack this one relate to those that lack the other."""
+    agreement: float | None = None
+    """Where two analysts looked, how far the other one agrees, from 0 to 1; None where no other was asked."""
     evidence: tuple[Evidence, ...]
     figures: dict[str, float]
     """The analyst's own measures."""
@@ -62,8 +76,12 @@ class LabelRow(Artifact):
 
 
 class CapabilitiesArtifact(Artifact):
-    """`capabilities.json`: the dictionary, what was measured, and what was kept."""
+    """`capabilities.json`: the dictionary, what was measured, and what was kept.
 
+    Version 2 added least support, intervals, agreement and overlap; version 1 is read without them.
+    """
+
+    version: Literal[1, 2] = 2  # type: ignore[assignment]
     analyst: str
     thresholds: Thresholds
     trajectories: int
@@ -79,6 +97,14 @@ class CapabilitiesArtifact(Artifact):
     def kept(self) -> tuple[Candidate, ...]:
         """The retained capabilities C*, by falling coverage."""
         return tuple(candidate for candidate in self.capabilities if candidate.selection.kept)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Ids of the trajectories that evidence names, most telling first: the first of each capability in its order,
+        then the second of each."""
+        ranked = [candidate.evidence[rank : rank + 1] for rank in range(EVIDENCE) for candidate in self.capabilities]
+        pairs = [(one.trajectory_id, one.contrast_id) for found in ranked for one in found]
+        return tuple(dict.fromkeys(identity for pair in pairs for identity in pair if identity is not None))
 
 
 class Analysis(Record):
@@ -96,10 +122,9 @@ class Analysis(Record):
         """Capability → trajectory id → its label by majority of the runs that labelled it."""
         final = Verdicts(self.runs)
         names = [candidate.capability.name for candidate in self.summary.capabilities]
-        ids = list(dict.fromkeys(identity for run in self.runs for identity in run.trajectory_ids))
-        return {name: {identity: final.get(name, identity)[0] for identity in ids} for name in names}
+        return {name: {identity: final.label(name, identity) for identity in final.ids} for name in names}
 
-    def label_rows(self) -> Iterable[LabelRow]:
+    def label_rows(self) -> Iterator[LabelRow]:
         """`labels.jsonl`: a row for each run × trajectory × capability."""
         for run in self.runs:
             for name in run.labels:
@@ -109,10 +134,37 @@ class Analysis(Record):
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write `labels.jsonl` and `capabilities.json`, each whole or not at all; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        summary, labels = folder / "capabilities.json", folder / "labels.jsonl"
-        write_atomically(labels, "".join(f"{row.model_dump_json()}\n" for row in self.label_rows()))
+        summary, labels = folder / CAPABILITIES, folder / LABELS
+        write_lines(labels, _label_lines(self.runs))
         write_atomically(summary, self.summary.model_dump_json(indent=2) + "\n")
         return summary, labels
+
+    def write_evidence(self, folder: Path, trajectories: Sequence[Trajectory], most: int = SHOWN) -> Path:
+        """Write `evidence.jsonl`, what the page shows: the trajectories that evidence names, and others up to `most`.
+
+        The others are spread evenly over the rest, so that the page is no picture of the first tasks only.
+        """
+        named = self.summary.named
+        by_id = {trajectory.id: trajectory for trajectory in trajectories}
+        others = [trajectory for trajectory in trajectories if trajectory.id not in set(named)]
+        room = min(len(others), max(0, most - len(named)))
+        chosen = [by_id[identity] for identity in named if identity in by_id]
+        chosen += [others[place * len(others) // room] for place in range(room)]
+        path = folder / EVIDENCE_FILE
+        write_lines(path, (trajectory.model_dump_json(exclude={"tools"}) for trajectory in chosen))
+        return path
+
+
+def _label_lines(runs: Sequence[RunLabels]) -> Iterator[str]:
+    """`label_rows` as JSON. A large analysis has millions of them, so each is put together from quoted parts."""
+    words = {label.value[0]: json.dumps(label.value) for label in Label}
+    for run in runs:
+        ids = [json.dumps(identity, ensure_ascii=False) for identity in run.trajectory_ids]
+        for name, letters in run.labels.items():
+            end = f',"capability":{json.dumps(name, ensure_ascii=False)},"label":'
+            start = f'{{"version":1,"run":{run.run},"trajectory_id":'
+            for identity, letter, step in zip(ids, letters, run.steps[name], strict=True):
+                yield f'{start}{identity}{end}{words[letter]},"step":{"null" if step is None else step}}}'
 
 
 def joined_runs(parts: Iterable[RunLabels]) -> list[RunLabels]:
@@ -132,103 +184,53 @@ def _join(parts: Sequence[RunLabels]) -> RunLabels:
     )
 
 
-def run_contrasts(run: RunLabels, succeeded: Mapping[str, bool]) -> dict[str, Contrast]:
-    """The contrast of each capability in one run; `succeeded` by trajectory id."""
-    outcomes = [succeeded[identity] for identity in run.trajectory_ids]
-    return {name: contrast(run.label(name), outcomes) for name in run.labels}
-
-
-class Verdicts:
-    """One label for each trajectory and capability: the majority over the runs, and its deciding step."""
-
-    def __init__(self, runs: Sequence[RunLabels]) -> None:
-        votes: dict[tuple[str, str], Counter[tuple[Label, int | None]]] = {}
-        for run in runs:
-            for name in run.labels:
-                for identity, label, step in zip(run.trajectory_ids, run.label(name), run.steps[name], strict=True):
-                    votes.setdefault((name, identity), Counter())[label, step] += 1
-        self._final = {key: _majority(found) for key, found in votes.items()}
-
-    def get(self, name: str, identity: str) -> tuple[Label, int | None]:
-        """Label and step; NA for a trajectory that no run labelled."""
-        return self._final.get((name, identity), (Label.NA, None))
-
-
-def _majority(votes: Counter[tuple[Label, int | None]]) -> tuple[Label, int | None]:
-    labels: Counter[Label] = Counter()
-    for (label, _), times in votes.items():
-        labels[label] += times
-    winner = max(labels, key=lambda label: (labels[label], label is Label.PRESENT, label.value))
-    return max((key for key in votes if key[0] is winner), key=lambda key: votes[key])
-
-
 def conclude(
     discovered: Sequence[Discovered],
     runs: Sequence[RunLabels],
     trajectories: Sequence[Trajectory],
     thresholds: Thresholds,
+    agreement: Mapping[str, float] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Aggregate the runs, select, and gather the evidence."""
+    """Aggregate the runs, select, and gather the evidence.
+
+    `agreement` is the other analyst's with each capability, by name, where there was another one.
+    """
     succeeded = {trajectory.id: bool(trajectory.success) for trajectory in trajectories}
     selections = select([run_contrasts(run, succeeded) for run in runs], thresholds)
     verdicts = Verdicts(runs)
+    figures = _figures(runs, trajectories, [one.name for one in selections])
     entries = {entry.capability.name: entry for entry in discovered}
-    return tuple(_candidate(entries[one.name], one, verdicts, trajectories) for one in selections)
-
-
-def _candidate(
-    entry: Discovered, selection: Selection, verdicts: Verdicts, trajectories: Sequence[Trajectory]
-) -> Candidate:
-    name = entry.capability.name
-    labels = [verdicts.get(name, trajectory.id)[0] for trajectory in trajectories]
-    return Candidate(
-        capability=entry.capability,
-        selection=selection,
-        overall=contrast(labels, [bool(trajectory.success) for trajectory in trajectories]),
-        evidence=tuple(gather_evidence(trajectories, lambda identity: verdicts.get(name, identity))),
-        figures=entry.figures,
-        merged=entry.merged,
+    return tuple(
+        Candidate(
+            capability=entries[one.name].capability,
+            selection=one,
+            evidence=tuple(gather_evidence(trajectories, one.name, verdicts)),
+            agreement=(agreement or {}).get(one.name),
+            figures=entries[one.name].figures,
+            merged=entries[one.name].merged,
+            **figures[one.name],
+        )
+        for one in selections
     )
 
 
-def gather_evidence(
-    trajectories: Sequence[Trajectory], verdict: Callable[[str], tuple[Label, int | None]], most: int = EVIDENCE
-) -> list[Evidence]:
-    """Failed trajectories labelled LACKING, one from each task in turn, tasks with a contrasting success first."""
-    lacking: dict[str, list[Trajectory]] = {}
-    exercised: dict[str, Trajectory] = {}
-    for trajectory in trajectories:
-        label = verdict(trajectory.id)[0]
-        if label is Label.LACKING and not trajectory.success:
-            lacking.setdefault(trajectory.task_id, []).append(trajectory)
-        elif label is Label.PRESENT and trajectory.success:
-            exercised.setdefault(trajectory.task_id, trajectory)
-    tasks = sorted(lacking, key=lambda task: (task not in exercised, -len(lacking[task]), task))
-    turns = zip_longest(*(lacking[task] for task in tasks))
-    chosen = [trajectory for turn in turns for trajectory in turn if trajectory is not None][:most]
-    return [_evidence(one, verdict, exercised.get(one.task_id)) for one in chosen]
-
-
-def _evidence(
-    one: Trajectory, verdict: Callable[[str], tuple[Label, int | None]], other: Trajectory | None
-) -> Evidence:
-    step, other_step = verdict(one.id)[1], verdict(other.id)[1] if other else None
-    return Evidence(
-        trajectory_id=one.id,
-        task_id=one.task_id,
-        trial=one.trial,
-        step=step,
-        excerpt=_excerpt(one.messages, step),
-        contrast_id=other.id if other else None,
-        contrast_step=other_step,
-        contrast_excerpt=_excerpt(other.messages, other_step) if other else "",
-    )
-
-
-def _excerpt(messages: Sequence[Message], step: int | None, most: int = 200) -> str:
-    if step is None or not 0 <= step < len(messages):
-        return ""
-    message = messages[step]
-    calls = [f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})" for call in message.tool_calls]
-    text = " ".join([*(message.content or "").split(), *calls])
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _figures(
+    runs: Sequence[RunLabels], trajectories: Sequence[Trajectory], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What is computed for all capabilities at once: fields of `Candidate`, by capability."""
+    good_N = np.array([bool(trajectory.success) for trajectory in trajectories], dtype=bool)
+    labels_RNC = label_cube(runs, [trajectory.id for trajectory in trajectories], names)
+    votes_NCV = votes(labels_RNC)
+    majority_NC = majority(votes_NCV)
+    intervals = bootstrap(labels_RNC, good_N, [trajectory.task_id for trajectory in trajectories])
+    overlap, alpha = overlaps(majority_NC, good_N, names), alphas(votes_NCV)
+    return {
+        name: {
+            "overall": contrast_of_codes(majority_NC[:, c], good_N),
+            "delta_interval": intervals[c].delta,
+            "coverage_interval": intervals[c].coverage,
+            "alpha": alpha[c],
+            "overlap": overlap[name],
+        }
+        for c, name in enumerate(names)
+    }
