@@ -62,7 +62,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["reprot"], "unknown command 'reprot': use one of 'analyze', 'demo'"),
+        (["reprot"], "unknown command 'reprot': use one of 'analyze', 'benchmarks'"),
         (["report"], "Missing argument 'RUN_DIR': see `trace-agents report --help`"),
         (["report", "runs/none"], "run 'runs/none' does not exist: give the folder of a run"),
         (["report", "/"], "'/' is not a run: it has no 'run.json'"),
