@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import verifiers.v1 as vf
-from verifiers.v1.graph import MessageNode
-from verifiers.v1.trace import AgentInfo, Error, Reward, TraceTask
-from verifiers.v1.types import AssistantMessage, SystemMessage, ToolMessage, UserMessage
-from verifiers.v1.types import ToolCall as VfCall
 
 from trace_agents.errors import UsageError
-from trace_agents.importers import FORMATS, load_trajectories
-from trace_agents.types import StopReason
+from trace_agents.importers import FORMATS, Outcomes, load_trajectories
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
 
@@ -89,10 +83,11 @@ def test_infrastructure_failures_carry_no_label_and_are_counted(tmp_path: Path) 
     assert load_trajectories(path).excluded_infrastructure == 1
 
 
-def test_repeated_ids_become_unique(tmp_path: Path) -> None:
+def test_repeated_ids_become_unique_and_trials_are_numbered_where_the_rows_do_not(tmp_path: Path) -> None:
     row = {"task_id": "t", "success": True, "messages": CHAT}
-    report = load_trajectories(write(tmp_path / "a.jsonl", row, row, row))
-    assert [one.id for one in report.trajectories] == ["t#0", "t#0.2", "t#0.3"]
+    rows = [row | {"trial": 0}, row | {"trial": 0}, row | {"id": "x"}, row]
+    report = load_trajectories(write(tmp_path / "a.jsonl", *rows))
+    assert [(one.id, one.trial) for one in report.trajectories] == [("t#0", 0), ("t#0.2", 0), ("x", 2), ("t#3", 3)]
 
 
 def test_arguments_that_are_no_object_are_kept_as_text(tmp_path: Path) -> None:
@@ -102,61 +97,6 @@ def test_arguments_that_are_no_object_are_kept_as_text(tmp_path: Path) -> None:
         write(tmp_path / "a.jsonl", {"task_id": 1, "success": False, "messages": chat})
     ).trajectories
     assert one.messages[0].tool_calls[0].arguments == '{"order_id": '
-
-
-class Data(vf.TaskData):
-    environment: str = "desk"
-
-
-def trace(ok: bool = True) -> vf.Trace:
-    """A trace with two branches, of which the second counts, as verifiers itself writes it."""
-    call = VfCall(id="c1", name="get_order", arguments='{"order_id": "W1"}')
-    nodes = [
-        MessageNode(message=SystemMessage(content="Be brief.")),
-        MessageNode(parent=0, message=UserMessage(content="Where is W1?")),
-        MessageNode(parent=1, message=AssistantMessage(content="Dropped."), sampled=True),
-        MessageNode(parent=1, message=AssistantMessage(tool_calls=[call]), sampled=True),
-        MessageNode(parent=3, message=ToolMessage(tool_call_id="c1", content='{"error": "gone"}', name="get_order")),
-        MessageNode(parent=4, message=AssistantMessage(content="Sorry."), sampled=True),
-    ]
-    return vf.Trace(
-        id="abc",
-        task=TraceTask(type="T", data=Data(id="task-1", prompt="Where is W1?")),
-        agent=AgentInfo.model_construct(config=None, name="agent", trainable=True, runtime=None),
-        nodes=nodes,
-        rewards={"solved": Reward(score=0.5, weight=2.0)},
-        metrics={"success": 1.0},
-        info={"trial": 2, "tool_errors": ["c1"]},
-        ok=ok,
-        stop_condition="user",
-        errors=[] if ok else [Error(type="Timeout", message="too slow")],
-    )
-
-
-def record(ok: bool = True) -> dict[str, Any]:
-    made = trace(ok).model_dump(mode="json", exclude={"agent"})
-    return made | {"agent": {"config": {"model": "tiny"}}}
-
-
-def test_verifiers_traces_are_read_along_their_last_branch(tmp_path: Path) -> None:
-    report = load_trajectories(write(tmp_path / "traces.jsonl", record()))
-    (one,) = report.trajectories
-    assert report.format == "verifiers"
-    assert (one.id, one.task_id, one.trial, one.environment, one.agent) == ("abc", "task-1", 2, "desk", "tiny")
-    assert [message.role for message in one.messages] == ["system", "user", "assistant", "tool", "assistant"]
-    assert [message.content for message in one.messages][-1] == "Sorry."
-    assert one.messages[3].is_error
-    assert (one.reward, one.success, one.stop) == (1.0, True, StopReason.USER)
-
-
-def test_a_trace_that_is_not_ok_is_an_infrastructure_failure(tmp_path: Path) -> None:
-    (one,) = load_trajectories(write(tmp_path / "traces.jsonl", record(ok=False))).trajectories
-    assert (one.success, one.reward, one.stop, one.error) == (None, None, StopReason.ERROR, "Timeout: too slow")
-
-
-def test_a_trace_of_another_schema_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="trace version 9, only 1 can be read"):
-        load_trajectories(write(tmp_path / "traces.jsonl", record() | {"version": 9}))
 
 
 def test_a_malformed_row_is_named_by_its_number_and_skipped_only_when_asked(tmp_path: Path) -> None:
@@ -190,9 +130,9 @@ def test_what_is_wrong_with_a_row_is_said(tmp_path: Path, change: dict[str, Any]
 
 
 def test_an_unknown_format_lists_the_formats(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown format 'tau': use one of 'messages', 'tau-bench', 'verifiers'"):
+    with pytest.raises(UsageError, match="unknown format 'tau': use one of 'adp', 'langsmith', 'messages'"):
         load_trajectories(tmp_path / "a.jsonl", "tau")
-    assert set(FORMATS) == {"messages", "tau-bench", "verifiers"}
+    assert set(FORMATS) == {"adp", "langsmith", "messages", "tau-bench", "tau2", "toolsandbox", "verifiers"}
 
 
 def test_a_format_that_cannot_be_guessed_lists_the_formats(tmp_path: Path) -> None:
@@ -207,3 +147,102 @@ def test_a_missing_or_empty_file_is_refused(tmp_path: Path) -> None:
         load_trajectories(write(tmp_path / "a.jsonl", ""))
     with pytest.raises(UsageError, match="begins like a JSON array"):
         load_trajectories(write(tmp_path / "b.json", "[{"))
+
+
+def test_mixed_formats_are_refused_with_the_numbers_of_the_rows(tmp_path: Path) -> None:
+    plain = {"task_id": "t", "success": True, "messages": CHAT}
+    other = {"task_id": 0, "trial": 0, "reward": 1.0, "traj": CHAT, "info": {}}
+    path = write(tmp_path / "a.jsonl", plain, other, plain, *[other] * 7)
+    with pytest.raises(UsageError) as refused:
+        load_trajectories(path)
+    assert str(refused.value) == (
+        f"mixed formats in {str(path)!r}: 'messages' in rows 1, 3; 'tau-bench' in rows 2, 4, 5, 6, 7 and 3 more: give "
+        "one format at a time, or pass --format NAME --skip-bad to read the rows of one"
+    )
+    report = load_trajectories(path, "messages", skip_bad=True)
+    assert (len(report.trajectories), [one.row for one in report.skipped]) == (2, [2, 4, 5, 6, 7, 8, 9, 10])
+
+
+def test_files_and_folders_are_read_as_one_and_must_agree(tmp_path: Path) -> None:
+    row = {"task_id": "t", "success": True, "messages": CHAT}
+    (tmp_path / "runs" / "deep").mkdir(parents=True)
+    write(tmp_path / "runs" / "b.jsonl", row)
+    write(tmp_path / "runs" / "deep" / "a.json", [row, row])
+    write(tmp_path / "runs" / "config.json", {"model": "m"})
+    (tmp_path / "runs" / "notes.txt").write_text("no trajectory")
+    last = write(tmp_path / "c.jsonl", row)
+    report = load_trajectories([tmp_path / "runs", last])
+    assert [one.id for one in report.trajectories] == ["t#0", "t#1", "t#2", "t#3"]
+    assert report.ignored == (str(tmp_path / "runs" / "config.json"),)
+    write(last, {"task_id": 0, "trial": 0, "reward": 1.0, "traj": CHAT})
+    with pytest.raises(UsageError, match=r"mixed formats in .*c\.jsonl', .*'tau-bench' in rows .*c\.jsonl:1"):
+        load_trajectories([tmp_path / "runs", last])
+
+
+def test_one_trajectory_spread_over_lines_is_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"task_id": "t", "success": True, "messages": CHAT}, indent=2))
+    assert len(load_trajectories(path).trajectories) == 1
+    path.write_text(path.read_text()[:-4])
+    with pytest.raises(UsageError, match=r"one\.json' begins like a JSON object and is none"):
+        load_trajectories(path)
+
+
+def test_an_array_is_read_past_the_length_of_any_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trace_agents.importers.json_stream.CHUNK", 7)
+    rows = [{"task_id": number, "reward": 1.25e-3 * number, "messages": CHAT} for number in range(9)]
+    path = tmp_path / "a.json"
+    for indent in (None, 3):
+        path.write_text(json.dumps(rows, indent=indent))
+        assert [one.reward for one in load_trajectories(path).trajectories] == [row["reward"] for row in rows]
+    path.write_text(json.dumps(rows)[:-1] + ", 7 ]")
+    with pytest.raises(UsageError, match=r"row 10 of .*a JSON object is wanted, not int"):
+        load_trajectories(path)
+    path.write_text(json.dumps(rows) + "x")
+    with pytest.raises(UsageError, match="something follows its end"):
+        load_trajectories(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "outcomes", "expected"),
+    [
+        ({"won": "yes"}, Outcomes(success_column="won"), (None, True)),
+        ({"won": 0}, Outcomes(success_column="won"), (None, False)),
+        ({"eval": {"ok": True}, "reward": 0.25}, Outcomes(success_column="eval.ok"), (0.25, True)),
+        ({"a.b": False}, Outcomes(success_column="a.b"), (None, False)),
+        ({"score": 0.5, "success": True}, Outcomes(reward_column="score"), (0.5, False)),
+        ({"score": 0.5}, Outcomes(reward_column="score", threshold=0.5), (0.5, True)),
+        ({"reward": 0.9, "success": False}, Outcomes(threshold=0.8), (0.9, True)),
+        ({"won": False, "score": 1}, Outcomes(success_column="won", reward_column="score"), (1.0, False)),
+    ],
+)
+def test_columns_and_a_threshold_decide_where_they_are_given(
+    tmp_path: Path, row: dict[str, Any], outcomes: Outcomes, expected: tuple[float | None, bool]
+) -> None:
+    path = write(tmp_path / "a.jsonl", {"task_id": "t", "messages": CHAT} | row)
+    (one,) = load_trajectories(path, outcomes=outcomes).trajectories
+    assert (one.reward, one.success) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "outcomes", "reason"),
+    [
+        ({}, Outcomes(success_column="won"), "no 'won' for --success-column 'won': there is 'task_id', 'messages'"),
+        ({"won": "maybe"}, Outcomes(success_column="won"), "'won' is 'maybe', neither true nor false"),
+        ({"score": None}, Outcomes(reward_column="score"), "the reward None is no number"),
+        ({"success": True}, Outcomes(threshold=0.5), "no reward to hold against the threshold 0.5"),
+        ({"reward": float("nan")}, Outcomes(), "the reward nan is no finite number"),
+    ],
+)
+def test_what_is_wrong_with_a_column_is_said(
+    tmp_path: Path, row: dict[str, Any], outcomes: Outcomes, reason: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", {"task_id": "t", "messages": CHAT} | row)
+    with pytest.raises(UsageError, match=f"row 1 of .*{reason}"):
+        load_trajectories(path, outcomes=outcomes)
+
+
+def test_half_a_character_does_not_cost_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"task_id": "t", "success": true, "messages": [{"role": "user", "content": "cut \\ud83d"}]}\n')
+    assert load_trajectories(path).trajectories[0].messages[0].content == "cut \ufffd"

@@ -1,6 +1,9 @@
-"""`messages`: JSON lines of `{task_id, trial, success or reward, messages, tools}` with OpenAI chat messages.
+"""`messages`: JSON lines of `{task_id, trial, success or reward, messages, tools}`, the format to convert to.
 
-`id`, `agent`, `environment`, `stop` and `error` (an infrastructure failure) are read where they are there.
+`messages` are OpenAI chat messages or items of the Responses API (`trace_agents/importers/chat.py` says what is read
+of them), `tools` are OpenAI's, Anthropic's or MCP's declarations. `id`, `agent` (or `model`), `environment`, `stop`
+(`user`, `agent`, `max_turns`, `max_tokens`) and `error` are read where they are there. Success is `success`; where
+that is missing, a reward of 1. A row with an `error` is an infrastructure failure and needs neither.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trace_agents.importers.rows import chat_messages, need, outcome, tool_specs, whole_number
+from trace_agents.importers.rows import Reading, label, need, one_line, text_of
 from trace_agents.types import StopReason, Trajectory
 
 
@@ -17,22 +20,27 @@ def looks_like(row: Mapping[str, Any]) -> bool:
     return "messages" in row
 
 
-def read_row(row: Mapping[str, Any], index: int) -> Trajectory:
+def read_row(row: Mapping[str, Any], reading: Reading) -> Trajectory:
     """The trajectory of a row."""
-    task, trial = need(row, "task_id"), whole_number(row.get("trial") or 0, "trial")
+    task = label(need(row, "task_id"), "task_id")
     error = row.get("error") or None
-    reward, success = (None, None) if error else outcome(row)
+    messages, tools = reading.chat(need(row, "messages")), reading.tools(row.get("tools"))
+    reward, success = (
+        (None, None) if error else reading.outcomes.decide(row, reward=row.get("reward"), success=row.get("success"))
+    )
+    trial = reading.trial(task, row.get("trial"))
     stop = row.get("stop")
+    stop = StopReason(stop) if isinstance(stop, str) and stop in set(StopReason) else None
     return Trajectory(
-        id=str(row.get("id") or f"{task}#{trial}"),
-        task_id=str(task),
+        id=text_of(row.get("id")) or f"{task}#{trial}",
+        task_id=task,
         trial=trial,
-        environment=str(row.get("environment") or ""),
-        agent=str(row.get("agent") or row.get("model") or ""),
-        messages=chat_messages(need(row, "messages")),
-        tools=tool_specs(row.get("tools")),
+        environment=text_of(row.get("environment")),
+        agent=text_of(row.get("agent")) or text_of(row.get("model")),
+        messages=messages,
+        tools=tools,
         reward=reward,
         success=success,
-        stop=StopReason.ERROR if error else StopReason(stop) if stop in set(StopReason) else None,
-        error=None if error is None else str(error).splitlines()[0],
+        stop=StopReason.ERROR if error else stop,
+        error=None if error is None else one_line(error),
     )

@@ -1,159 +1,138 @@
-"""Rows of a file, and the pieces that all formats share: OpenAI chat messages, tools, success."""
+"""What every format's reader shares: rows and what is wrong with them, outcomes, trials, tools said once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from trace_agents.errors import UsageError
-from trace_agents.types import Message, Role, ToolCall, ToolSpec
+from trace_agents.importers.chat import BadRow, chat_messages, need, tool_specs
+from trace_agents.types import Message, Record, ToolSpec
 
-SUCCESS = 1.0 - 1e-6
-"""Least reward of a success, where a source gives rewards only."""
+TOLERANCE = 1e-6
+"""How far below the least reward of a success a reward may lie, for floating point."""
 
-
-class BadRow(Exception):
-    """A row that is not what its format says; the message is the reason."""
-
-
-def rows_of(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None, str | None]]:
-    """(number from 1, row, what is wrong) for each line, or for each entry of one JSON array.
-
-    Raises:
-        UsageError: no such file, or an array that is not JSON.
-    """
-    if not path.is_file():
-        raise UsageError(f"missing file {str(path)!r}: give the path of a file of trajectories")
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        start = _first_character(stream.read(4096))
-        stream.seek(0)
-        if start == "[":
-            yield from _entries(path, stream.read())
-            return
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield number, *_parsed(line)
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "pass", "passed", "success", "succeeded", "1"), True),
+    **dict.fromkeys(("false", "no", "fail", "failed", "failure", "0"), False),
+}
 
 
-def _first_character(text: str) -> str:
-    return text.lstrip("\ufeff \t\r\n")[:1]
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry of a file: what it says, or what is wrong with it."""
+
+    file: Path
+    number: int
+    """Line number in a file of JSON lines, position in a list; from 1."""
+    value: Mapping[str, Any] | None
+    problem: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says once for all of its rows."""
 
 
-def _entries(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any] | None, str | None]]:
+class Outcomes(Record):
+    """How success is read; the defaults leave it to each format."""
+
+    success_column: str | None = None
+    """Key of the row that holds success; dots lead into nested objects."""
+    reward_column: str | None = None
+    """Key of the row that holds the reward; dots lead into nested objects."""
+    threshold: float | None = None
+    """Least reward of a success; None: 1, where the reward decides."""
+
+    def decide(self, row: Mapping[str, Any], reward: Any = None, success: Any = None) -> tuple[float | None, bool]:
+        """(reward, success) of a row, whose format gives `reward` and `success`, either of them perhaps None."""
+        if self.reward_column is not None:
+            reward = _column(row, self.reward_column, "--reward-column")
+        if reward is not None or self.reward_column is not None:
+            reward = number(reward, "reward")
+        if self.success_column is not None:
+            return reward, _verdict(_column(row, self.success_column, "--success-column"), self.success_column)
+        by_reward = self.threshold is not None or self.reward_column is not None
+        if isinstance(success, bool) and not by_reward:
+            return reward, success
+        if reward is None and isinstance(success, bool):
+            raise BadRow(f"no reward to hold against the threshold {self.threshold!r}: name it with --reward-column")
+        if reward is None:
+            raise BadRow(
+                "neither 'success' nor 'reward': name the column that has it with --success-column or --reward-column"
+            )
+        return reward, reward >= (1.0 if self.threshold is None else self.threshold) - TOLERANCE
+
+
+class Reading:
+    """What a reader may need to know besides its row, over one load."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+        self.row = Row(Path(), 0, None)
+        """The row being read."""
+        self._trials: Counter[str] = Counter()
+        self._tools: dict[str, tuple[ToolSpec, ...]] = {}
+        self._systems: dict[str | None, Message] = {}
+
+    def trial(self, task: str, given: Any = None) -> int:
+        """The trial that a row says, else how many of its task came before."""
+        seen = self._trials[task]
+        self._trials[task] += 1
+        return seen if given is None else whole_number(given, "trial")
+
+    def tools(self, entries: Any) -> tuple[ToolSpec, ...]:
+        """Tools; the same declaration is kept once, however many rows repeat it."""
+        if not entries:
+            return ()
+        key = json.dumps(entries)
+        if key not in self._tools:
+            self._tools[key] = tool_specs(entries)
+        return self._tools[key]
+
+    def chat(self, entries: Any, key: str = "messages") -> tuple[Message, ...]:
+        """Messages; a system message that many rows repeat is kept once."""
+        messages = chat_messages(entries, key)
+        if not messages or messages[0].role != "system":
+            return messages
+        return (self._systems.setdefault(messages[0].content, messages[0]), *messages[1:])
+
+
+def _column(row: Mapping[str, Any], name: str, option: str) -> Any:
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            known = ", ".join(repr(key) for key in list(value)[:12]) if isinstance(value, Mapping) else "no keys"
+            raise BadRow(f"no {part!r} for {option} {name!r}: there is {known or 'nothing'}")
+        value = value[part]
+    return value
+
+
+def _verdict(value: Any, column: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return value == 1
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
+    raise BadRow(f"{column!r} is {value!r}, neither true nor false")
+
+
+def number(value: Any, key: str) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRow(f"the {key} {value!r} is no number")
     try:
-        entries = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{str(path)!r} begins like a JSON array and is none ({error}): mend the file") from error
-    for number, entry in enumerate(entries, start=1):
-        yield (number, entry, None) if isinstance(entry, dict) else (number, None, _no_object(entry))
-
-
-def _parsed(line: str) -> tuple[Mapping[str, Any] | None, str | None]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return None, f"not JSON: {error}"
-    return (row, None) if isinstance(row, dict) else (None, _no_object(row))
-
-
-def _no_object(value: Any) -> str:
-    return f"a JSON object is wanted, not {type(value).__name__}"
-
-
-def need(row: Mapping[str, Any], key: str) -> Any:
-    """The value of `key`."""
-    if key not in row:
-        raise BadRow(f"no {key!r}")
-    return row[key]
-
-
-def chat_messages(entries: Any) -> tuple[Message, ...]:
-    """OpenAI chat messages; tool results without a name get that of their call."""
-    if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise BadRow("'messages' is not a list")
-    names: dict[str, str] = {}
-    found = []
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, Mapping):
-            raise BadRow(f"message {index} is not an object")
-        message = _message(entry, index, names)
-        names |= {call.id: call.name for call in message.tool_calls}
-        found.append(message)
-    return tuple(found)
-
-
-def _message(entry: Mapping[str, Any], index: int, names: Mapping[str, str]) -> Message:
-    role = str(entry.get("role"))
-    role = {"developer": "system", "function": "tool"}.get(role, role)
-    if role not in get_args(Role):
-        raise BadRow(f"message {index} has the role {entry.get('role')!r}")
-    identity = entry.get("tool_call_id")
-    return Message(
-        role=cast(Role, role),
-        content=_text(entry.get("content")),
-        tool_calls=tuple(_call(call, index) for call in entry.get("tool_calls") or ()),
-        tool_call_id=identity,
-        name=entry.get("name") or (names.get(identity) if role == "tool" and identity else None),
-        is_error=bool(entry.get("is_error") or entry.get("status") == "error"),
-    )
-
-
-def _text(content: Any) -> str | None:
-    """Text of a message: a string, or the text parts of a list."""
-    if content is None or isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        parts = [part.get("text", "") if isinstance(part, Mapping) else str(part) for part in content]
-        return "\n".join(part for part in parts if part)
-    return json.dumps(content)
-
-
-def _call(call: Any, index: int) -> ToolCall:
-    if not isinstance(call, Mapping):
-        raise BadRow(f"a tool call of message {index} is not an object")
-    function = call.get("function") if isinstance(call.get("function"), Mapping) else call
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise BadRow(f"a tool call of message {index} has no name")
-    return ToolCall(id=str(call.get("id") or ""), name=function["name"], arguments=_arguments(function))
-
-
-def _arguments(function: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Arguments as an object; the text as it is where it is none."""
-    raw = function.get("arguments", function.get("args", {}))
-    if not isinstance(raw, str):
-        return dict(raw) if isinstance(raw, Mapping) else json.dumps(raw)
-    try:
-        value = json.loads(raw or "{}")
-    except ValueError:
-        return raw
-    return value if isinstance(value, dict) else raw
-
-
-def tool_specs(entries: Any) -> tuple[ToolSpec, ...]:
-    """Tools in OpenAI's form, in MCP's, or in this project's own."""
-    found = []
-    for entry in entries or ():
-        body = entry.get("function") if isinstance(entry.get("function"), Mapping) else entry
-        schema = next((body[key] for key in ("parameters", "inputSchema", "input_schema") if body.get(key)), None)
-        spec = {"name": need(body, "name"), "description": body.get("description") or ""}
-        found.append(
-            ToolSpec(**spec, annotations=body.get("annotations"), **({"input_schema": schema} if schema else {}))
-        )
-    return tuple(found)
-
-
-def outcome(row: Mapping[str, Any]) -> tuple[float | None, bool]:
-    """(reward, success) of a row with `success`, or with `reward` alone, whose best value is 1."""
-    reward = row.get("reward")
-    if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float)):
-        raise BadRow(f"the reward {reward!r} is no number")
-    if isinstance(success := row.get("success"), bool):
-        return (None if reward is None else float(reward)), success
-    if reward is None:
-        raise BadRow("neither 'success' nor 'reward'")
-    return float(reward), float(reward) >= SUCCESS
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise BadRow(f"the {key} {value!r} is no finite number")
+    return found
 
 
 def whole_number(value: Any, key: str) -> int:
@@ -161,3 +140,52 @@ def whole_number(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadRow(f"{key!r} is {value!r}, not a whole number")
     return value
+
+
+def label(value: Any, key: str) -> str:
+    """An identity: text, or a number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadRow(f"{key!r} is {value!r}, neither text nor a number")
+    return str(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` where it is an object, else an empty one: for what a row may lack."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listing(value: Any, key: str) -> Sequence[Any]:
+    """A list, empty for null."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise BadRow(f"{key!r} is not a list")
+    return value
+
+
+def one_line(error: Any) -> str:
+    """An error as one line of text."""
+    lines = (error if isinstance(error, str) else json.dumps(error)).strip().splitlines()
+    return lines[0] if lines else "unknown"
+
+
+def text_of(value: Any) -> str:
+    """A name that a source may leave out."""
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+__all__ = [
+    "BadRow",
+    "Outcomes",
+    "Reading",
+    "Row",
+    "UsageError",
+    "label",
+    "listing",
+    "mapping",
+    "need",
+    "number",
+    "one_line",
+    "text_of",
+    "whole_number",
+]

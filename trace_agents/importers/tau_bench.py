@@ -1,6 +1,8 @@
-"""`tau-bench`: result files of τ-bench, one JSON array with a row for each task and trial.
+"""`tau-bench`: result files of τ-bench (sierra-research/tau-bench), one JSON array, a row for each task and trial.
 
-The rows also hold the task's instruction and gold actions; they are left out, so that no analysis sees them.
+A row is `{task_id, trial, reward, info, traj}`; `traj` holds OpenAI chat messages, the system prompt first. The
+reward is 1 or 0. A run that crashed has `info.error` and an empty `traj`: an infrastructure failure. `info` also holds
+the task's instruction and gold actions; they are left out, so that no analysis sees them.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trace_agents.importers.rows import SUCCESS, BadRow, chat_messages, need, whole_number
+from trace_agents.importers.rows import Reading, label, mapping, need, one_line
 from trace_agents.types import StopReason, Trajectory
 
 
@@ -17,21 +19,20 @@ def looks_like(row: Mapping[str, Any]) -> bool:
     return "traj" in row and "task_id" in row
 
 
-def read_row(row: Mapping[str, Any], index: int) -> Trajectory:
-    """The trajectory of a row; a row whose run crashed (`info.error`) is an infrastructure failure."""
-    task, trial = need(row, "task_id"), whole_number(row.get("trial", 0), "trial")
-    info = row.get("info") or {}
-    error = info.get("error") if isinstance(info, Mapping) else None
-    reward = need(row, "reward")
-    if isinstance(reward, bool) or not isinstance(reward, int | float):
-        raise BadRow(f"the reward {reward!r} is no number")
+def read_row(row: Mapping[str, Any], reading: Reading) -> Trajectory:
+    """The trajectory of a row."""
+    task = label(need(row, "task_id"), "task_id")
+    error = mapping(row.get("info")).get("error")
+    messages = reading.chat(need(row, "traj"), "traj")
+    reward, success = (None, None) if error else reading.outcomes.decide(row, reward=row.get("reward"))
+    trial = reading.trial(task, row.get("trial"))
     return Trajectory(
         id=f"{task}#{trial}",
-        task_id=str(task),
+        task_id=task,
         trial=trial,
-        messages=chat_messages(need(row, "traj")),
-        reward=None if error else float(reward),
-        success=None if error else float(reward) >= SUCCESS,
+        messages=messages,
+        reward=reward,
+        success=success,
         stop=StopReason.ERROR if error else None,
-        error=str(error).splitlines()[0] if error else None,
+        error=one_line(error) if error else None,
     )

@@ -1,0 +1,156 @@
+"""Rows of files and folders: JSON lines, one JSON array, or one JSON object that is a row or holds a list of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trace_agents.errors import UsageError
+from trace_agents.importers.json_stream import JsonStream
+from trace_agents.importers.rows import Row
+
+HOLDERS = ("simulations", "per_scenario_results", "runs", "traces")
+"""Keys under which an object may hold a list of rows; what stands beside the list is their context."""
+
+_BESIDE = {
+    "simulations": ("info",),
+    "per_scenario_results": ("category_aggregated_results",),
+    "runs": ("cursors",),
+    "traces": ("env", "errors"),
+}
+"""Holder → keys of which one stands beside it; a row of another format may use the holder's word itself."""
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """The rows of a file.
+
+    Raises:
+        UsageError: no such file, or an array or an object that is not JSON.
+    """
+    if not path.is_file():
+        raise UsageError(f"missing file {str(path)!r}: give the path of a file or folder of trajectories")
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        kind = _kind(stream)
+        stream.seek(0)
+        if kind == "lines":
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield from _unpacked(_parsed(path, number, line))
+            return
+        try:
+            yield from _array(path, JsonStream(stream)) if kind == "array" else _object(path, JsonStream(stream))
+        except ValueError as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            told = f"begins like a JSON {kind} and is none ({reason})"
+            raise UsageError(f"{str(path)!r} {told}: mend the file") from error
+
+
+def _kind(stream: Iterable[str]) -> str:
+    """`array`, `object` (spread over lines) or `lines`."""
+    full = (line for line in map(_stripped, stream) if line)
+    first = next(full, "")
+    if first.startswith("["):
+        return "array"
+    if not first.startswith("{") or _is_json(first):
+        return "lines"
+    # The first line of JSON lines may be broken; the second then begins another object.
+    return "object" if next(full, "").startswith(('"', "}")) else "lines"
+
+
+def _stripped(line: str) -> str:
+    return line.strip().removeprefix("\ufeff").strip()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _array(path: Path, stream: JsonStream) -> Iterator[Row]:
+    for number, value in enumerate(stream.items(), start=1):
+        yield from _unpacked(_row(path, number, value))
+    _ended(stream)
+
+
+def _object(path: Path, stream: JsonStream) -> Iterator[Row]:
+    """The object as a row, or the rows of the list that it holds, one at a time."""
+    members: dict[str, Any] = {}
+    held = False
+    for key in stream.members():
+        if key in HOLDERS and stream.peek() == "[" and _beside(key, members):
+            held = True
+            for number, value in enumerate(stream.items(), start=1):
+                yield _row(path, number, value, members)
+        else:
+            members[key] = stream.value()
+    _ended(stream)
+    if not held:
+        yield from _unpacked(_row(path, 1, members))
+
+
+def _ended(stream: JsonStream) -> None:
+    if stream.peek():
+        raise ValueError("something follows its end")
+
+
+def _beside(holder: str, members: Mapping[str, Any]) -> bool:
+    return any(key in members for key in _BESIDE[holder])
+
+
+def _unpacked(row: Row) -> Iterator[Row]:
+    """The row, or the rows that it holds; a trace has the number of its episode."""
+    value = row.value or {}
+    key = next((key for key in HOLDERS if isinstance(value.get(key), list) and _beside(key, value)), None)
+    if key is None or (key == "traces" and not value[key]):
+        yield row
+        return
+    context = {name: other for name, other in value.items() if name != key}
+    for number, held in enumerate(value[key], start=1):
+        yield _row(row.file, row.number if key == "traces" else number, held, context)
+
+
+def _parsed(path: Path, number: int, line: str) -> Row:
+    try:
+        return _row(path, number, json.loads(line.removeprefix("\ufeff")), escaped="\\ud" in line.lower())
+    except (ValueError, RecursionError) as error:
+        return Row(path, number, None, f"not JSON: {error}")
+
+
+def _row(path: Path, number: int, value: Any, context: Mapping[str, Any] | None = None, escaped: bool = True) -> Row:
+    if not isinstance(value, dict):
+        return Row(path, number, None, f"a JSON object is wanted, not {type(value).__name__}")
+    return Row(path, number, _whole(value) if escaped else value, None, context or {})
+
+
+def _whole(value: Any) -> Any:
+    """`value` with halves of broken characters, which no text can hold, replaced."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def read_json(path: Path) -> Any:
+    """What a whole JSON file says.
+
+    Raises:
+        UsageError: it cannot be read, or is not JSON.
+    """
+    try:
+        return _whole(json.loads(path.read_text(encoding="utf-8", errors="replace")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error}): mend the file") from error
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files of JSON under a folder, in order; hidden ones are left out."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in (".json", ".jsonl") and path.is_file() and not hidden:
+            yield path
