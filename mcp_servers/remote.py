@@ -223,7 +223,7 @@ class _Link:
         self._timeout_s = timeout_s
         # Nothing is kept open between requests, so an environment needs no closing.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._blocking = httpx2.Client(verify=_tls(), timeout=timeout_s, limits=limits)
+        self._blocking = httpx2.Client(verify=tls_context(), timeout=timeout_s, limits=limits)
         try:
             httpx2.URL(url)
         except (httpx2.InvalidURL, ValueError) as error:
@@ -231,7 +231,7 @@ class _Link:
 
     def open(self) -> httpx2.AsyncClient:
         """A client for one episode, on the running event loop."""
-        return httpx2.AsyncClient(verify=_tls(), timeout=self._timeout_s)
+        return httpx2.AsyncClient(verify=tls_context(), timeout=self._timeout_s)
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The answer to a GET, waited for on this thread."""
@@ -270,6 +270,6 @@ class _Link:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """One TLS context for all clients: reading the certificate store takes longer than an episode."""
     return httpx2.create_ssl_context()

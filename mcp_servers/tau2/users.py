@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import httpx2
 from pydantic import Field
 
+from mcp_servers.remote import tls_context
 from mcp_servers.tau2.process import Session
 from mcp_servers.tau2.trajectory import Item, called, said
 from trace_agents.errors import InfrastructureError, UsageError
@@ -138,7 +139,7 @@ async def complete(choice: UserChoice, wanted: Mapping[str, Any]) -> dict[str, A
     headers = {"Authorization": f"Bearer {choice.key}"} if choice.key else {}
     url = f"{choice.url.rstrip('/')}/chat/completions"
     try:
-        async with httpx2.AsyncClient(timeout=choice.timeout_s, headers=headers) as client:
+        async with httpx2.AsyncClient(verify=tls_context(), timeout=choice.timeout_s, headers=headers) as client:
             response = await client.post(url, json=body)
         response.raise_for_status()
         return dict(response.json()["choices"][0]["message"])
