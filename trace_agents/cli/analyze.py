@@ -19,10 +19,27 @@ SHOWN = 5
 
 
 def analyze(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="File of trajectories.", show_default=False)],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files and folders of trajectories.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for capabilities.json and labels.jsonl.", show_default=False)],
     format: Annotated[
-        str | None, typer.Option(help="tau-bench, messages or verifiers; guessed where not given.", show_default=False)
+        str | None,
+        typer.Option(
+            help="adp, langsmith, messages, tau-bench, tau2, toolsandbox or verifiers; guessed where not given.",
+            show_default=False,
+        ),
+    ] = None,
+    success_column: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Key of a row that holds success; a.b for nested ones.", show_default=False),
+    ] = None,
+    reward_column: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Key of a row that holds the reward; a.b for nested ones.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least reward of a success; 1 where not given.", show_default=False)
     ] = None,
     runs: Annotated[int, typer.Option(help="Independent labelling runs; kept is what passes in 8 of 10.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the statistics and of the runs' samples.")] = 0,
@@ -34,11 +51,12 @@ def analyze(
     from trace_agents.analysis.statistical import StatisticalAnalyst
     from trace_agents.cli._progress import console, watch
     from trace_agents.contrast import Thresholds
-    from trace_agents.importers import load_trajectories
+    from trace_agents.importers import Outcomes, load_trajectories
     from trace_agents.progress import SilentProgress
 
     config = AnalysisConfig(thresholds=Thresholds.for_runs(runs))
-    report = load_trajectories(path, format, skip_bad)
+    outcomes = Outcomes(success_column=success_column, reward_column=reward_column, threshold=threshold)
+    report = load_trajectories(paths, format, skip_bad, outcomes)
     analyst, screen = StatisticalAnalyst(seed=seed), console()
     if json:
         analysis = run_analysis(report.trajectories, analyst, config, SilentProgress())
@@ -58,6 +76,7 @@ def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:
     screen.print(
         f"{summary.trajectories} trajectories of {summary.tasks} tasks ({report.format}), {summary.failed} failed; "
         f"{summary.excluded} infrastructure failures excluded, {len(report.skipped)} malformed rows skipped"
+        + (f", {len(report.ignored)} files without trajectories left out" if report.ignored else "")
     )
     if not summary.capabilities:
         screen.print(
