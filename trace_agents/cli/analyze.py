@@ -32,11 +32,11 @@ def analyze(
     ] = None,
     success_column: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Key of a row that holds success; a.b for nested ones.", show_default=False),
+        typer.Option(metavar="KEY", help="Key of a row with its success; a.b for nested ones.", show_default=False),
     ] = None,
     reward_column: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Key of a row that holds the reward; a.b for nested ones.", show_default=False),
+        typer.Option(metavar="KEY", help="Key of a row with its reward; a.b for nested ones.", show_default=False),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Least reward of a success; 1 where not given.", show_default=False)
