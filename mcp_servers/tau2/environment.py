@@ -29,7 +29,7 @@ class Tau2Episode:
 
     def __init__(self, environment: Tau2Environment, task: TaskInstance, session: Session) -> None:
         self.task = task
-        self.tools = environment.tools
+        self.tools: Sequence[ToolSpec] = environment.tools
         self.policy = environment.policy
         self._environment, self._session = environment, session
         self._record: list[Item] = [said("assistant", environment.greeting)]

@@ -1,24 +1,19 @@
-"""What the tests of τ²-bench share: its data beside the project, its installation if there is one, and an agent."""
+"""What the tests of τ²-bench share: its data beside the project, and its installation if there is one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from mcp_servers.memory import connect
-from mcp_servers.server import tool_result
 from mcp_servers.tau2 import Tau2Environment
 from mcp_servers.tau2.settings import Settings, read_settings
 from mcp_servers.tau2.users import UserChoice, UserKind
 from trace_agents.errors import UsageError
-from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "tau2-bench"
 NOWHERE = Path("/nonexistent/python")
-SORRY = "I am sorry, but I cannot help you with this."
 
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the benchmark's data is not beside the project")
 
@@ -48,25 +43,3 @@ def installed(user: UserChoice | None = None, seconds: float = 60.0) -> Settings
         pytest.skip(f"needs upstream's code: {error}")
     chosen = user or UserChoice(kind=UserKind.SCRIPTED)
     return settings.model_copy(update={"user": chosen, "seconds": seconds})
-
-
-async def play(environment: Tau2Environment, task: TaskInstance, actions: Sequence[ToolCall | str]) -> Evaluation:
-    """The verdict on an agent that does `actions` over MCP, whatever it hears."""
-    episode = await environment.start(task)
-    messages = [Message(role="user", content=episode.task.prompt)]
-    try:
-        async with connect(episode) as agent:
-            await agent.list_tools()
-            for number, action in enumerate(actions):
-                if isinstance(action, str):
-                    messages.append(Message(role="assistant", content=action))
-                    turn = await episode.user_turn(action)
-                    messages += [Message(role="user", content=turn.content)] if turn.content is not None else []
-                    continue
-                call = action.model_copy(update={"id": f"call-{number}"})
-                result = tool_result(await agent.call_tool(action.name, dict(action.arguments)))
-                answer = {"content": result.content, "tool_call_id": call.id, "is_error": result.is_error}
-                messages += [Message(role="assistant", tool_calls=(call,)), Message(role="tool", **answer)]
-        return await episode.evaluate(messages)
-    finally:
-        await episode.close()

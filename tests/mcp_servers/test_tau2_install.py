@@ -97,8 +97,10 @@ def test_urls_that_cannot_be_used_are_refused(path: str, wanted: str, site: str,
     [
         (["install", "tau2"], "--from is missing: give upstream's repository of benchmark 'tau2'"),
         (["install", "tau3"], "unknown benchmark 'tau3': use one of 'tau2'"),
-        (["remove"], "unknown action 'remove': use one of 'install', 'show'"),
+        (["remove"], "unknown action 'remove': use one of 'check', 'install', 'show'"),
         (["show"], "benchmark 'tau2' is not installed in"),
+        (["check"], "benchmark 'tau2' is not installed in"),
+        (["check", "--domain", "banking"], "unknown domain 'banking': use one of 'airline', 'mock'"),
         (["install", "--from", "nowhere"], "source 'nowhere' has no 'pyproject.toml' at its root: give a folder"),
     ],
 )

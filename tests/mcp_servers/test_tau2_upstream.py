@@ -16,15 +16,17 @@ from environment_serving import serving
 from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
-from tau2_benchmark import SORRY, installed, play
+from tau2_benchmark import installed
 
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.remote import RemoteEnvironment
+from mcp_servers.replay import DO_NOTHING, replay
 from mcp_servers.server import episode_server, tool_spec
 from mcp_servers.tau2 import Tau2Environment, Tau2Episode
 from mcp_servers.tau2.provenance import tools_hash
 from mcp_servers.tau2.settings import release
 from mcp_servers.tau2.users import UserChoice, UserKind
+from trace_agents.cli import main
 from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Message, ToolResult, ToolSpec
@@ -110,25 +112,25 @@ async def agree(connection: Client, golden: str, policy: str) -> None:
 async def test_the_oracle_scores_1_over_mcp(name: str, tasks: int) -> None:
     environment = Tau2Environment(name, installed())
     for task in environment.tasks("base")[:tasks]:
-        verdict = await play(environment, task, environment.oracle(task))
+        verdict = await replay(environment, task, environment.oracle(task))
         assert (task.id, verdict.reward, verdict.success) == (task.id, 1.0, True)
 
 
 async def test_doing_nothing_fails_where_something_was_to_be_done(mock: Tau2Environment) -> None:
-    verdict = await play(mock, mock.task("create_task_1"), [SORRY])
+    verdict = await replay(mock, mock.task("create_task_1"), DO_NOTHING)
     assert (verdict.success, verdict.breakdown) == (False, {"db": 0.0, "communicate": 0.0})
 
 
 async def test_a_conversation_that_nobody_ended_scores_0(mock: Tau2Environment) -> None:
     task = mock.task("create_task_1")
-    verdict = await play(mock, task, [action for action in mock.oracle(task) if not isinstance(action, str)])
+    verdict = await replay(mock, task, [action for action in mock.oracle(task) if not isinstance(action, str)])
     assert (verdict.reward, verdict.breakdown) == (0.0, {})
 
 
 async def test_without_a_user_the_agents_text_is_the_end() -> None:
     environment = Tau2Environment("mock", installed(UserChoice(kind=UserKind.NONE)))
     task = environment.task("create_task_1")
-    assert (await play(environment, task, environment.oracle(task))).success
+    assert (await replay(environment, task, environment.oracle(task))).success
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ async def test_an_episode_begins_with_the_database_as_it_was_read() -> None:
 async def test_an_evaluator_that_raises_is_a_failure_of_infrastructure(mock: Tau2Environment) -> None:
     task = mock.task("create_task_1_with_env_assertions")
     with pytest.raises(InfrastructureError, match="failed during 'evaluate': ValueError: Task task_2 not found"):
-        await play(mock, task, [SORRY])
+        await replay(mock, task, DO_NOTHING)
 
 
 async def test_a_call_that_never_ends_ends_its_episode_only() -> None:
@@ -223,7 +225,7 @@ async def test_another_process_plays_it_the_same(mock: Tau2Environment) -> None:
         remote = RemoteEnvironment(served.url)
         assert remote.provenance == mock.provenance
         task = remote.task("create_task_1")
-        assert (await play(remote, task, mock.oracle(task))).success  # type: ignore[arg-type]
+        assert (await replay(remote, task, mock.oracle(task))).success
 
 
 def test_tools_that_another_pydantic_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,3 +250,11 @@ async def test_what_the_agent_said_beside_its_calls_counts_as_told(mock: Tau2Env
         bye = Message(role="assistant", content="Bye.")
         assert (await episode.evaluate([spoken, answer, bye])).success
         assert not (await episode.evaluate([answer, bye])).success
+
+
+def test_a_check_plays_gold_and_floor_and_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    installed()
+    assert main(["benchmarks", "check", "--domain", "mock"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "mock: gold 7/7, do nothing 1/7, infrastructure failures 1, revision v0.2.0"
+    )
