@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trace_agents.cli import main
 from trace_agents.errors import UsageError
 from trace_agents.importers import FORMATS, Outcomes, load_trajectories
 
+GUIDE = Path(__file__).parents[2] / "docs" / "importers.md"
+EXAMPLES = re.findall(r"^### `([\w-]+)`\n.*?^```json\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "get_order", "arguments": '{"order_id": "W1"}'}}
@@ -246,3 +250,39 @@ def test_half_a_character_does_not_cost_the_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"task_id": "t", "success": true, "messages": [{"role": "user", "content": "cut \\ud83d"}]}\n')
     assert load_trajectories(path).trajectories[0].messages[0].content == "cut \ufffd"
+
+
+def test_the_guide_has_every_format() -> None:
+    assert sorted(name for name, _ in EXAMPLES) == sorted(FORMATS)
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_the_guides_examples_are_of_their_formats(tmp_path: Path, name: str, example: str) -> None:
+    scenario = tmp_path / "trajectories" / "wifi_off"
+    scenario.mkdir(parents=True)
+    (scenario / "conversation.json").write_text(json.dumps(CHAT))
+    path = tmp_path / "rows.json"
+    for text in (example, json.dumps(json.loads(example)), f"[{example}]"):
+        path.write_text(text)
+        report = load_trajectories(path)
+        assert (report.format, len(report.trajectories)) == (name, 1)
+        assert report.trajectories[0].success is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "row 1 of 'FILE' is malformed (neither 'success' nor 'reward': name the column"),
+        (["--success-column", "won"], "'won' is 7, neither true nor false"),
+        (["--reward-column", "lost"], "no 'lost' for --reward-column 'lost': there is 'task_id', 'messages', 'won'"),
+        (["--threshold", "0.5"], "neither 'success' nor 'reward'"),
+    ],
+)
+def test_the_command_line_says_which_column_is_wanting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", {"task_id": "t", "messages": CHAT, "won": 7})
+    assert main(["analyze", str(path), str(path), "--out", str(tmp_path / "out"), *options]) == 2
+    told = capsys.readouterr().err
+    assert complaint.replace("FILE", str(path)) in told
+    assert told.count("\n") == 1

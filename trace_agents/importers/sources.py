@@ -55,8 +55,9 @@ def _kind(stream: Iterable[str]) -> str:
         return "array"
     if not first.startswith("{") or _is_json(first):
         return "lines"
-    # The first line of JSON lines may be broken; the second then begins another object.
-    return "object" if next(full, "").startswith(('"', "}")) else "lines"
+    # The first line of JSON lines may be broken; the second is then an object of its own.
+    second = next(full, "{}")
+    return "lines" if second.startswith("{") and _is_json(second) else "object"
 
 
 def _stripped(line: str) -> str:

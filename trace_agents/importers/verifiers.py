@@ -1,14 +1,15 @@
 """`verifiers`: what verifiers (PrimeIntellect-ai/verifiers) writes, read without it.
 
-Since 0.3 (schema version 1), `traces.jsonl` has an episode a line, `{id, env, task, traces, ok, errors}`; a file of
+`traces.jsonl` of its `v1` (schema version 1) has an episode a line, `{id, env, task, traces, ok, errors}`; a file of
 bare traces, such as this project's `trajectories.jsonl`, is read too. A trace is a graph of messages, `nodes` with
 their `parent`; the trajectory is the branch of its last leaf, left out a compaction that nothing went on from.
 Fields that are null are not written. `rewards` are `{name: {score, weight}}`, the reward is their weighted sum.
 Success is the metric `success` where the trace has one, else a reward of 1. A trace that is not `ok`, and an episode
 without a trace, is an infrastructure failure. The traces of agents that are not trainable are no trajectories.
 
-Before, `results.jsonl` had a rollout a line: `{example_id, prompt, completion, reward, error, stop_condition, ...}`;
-`prompt` and `completion` are chat messages or text, each tool call the text of its JSON, `tool_defs` the tools.
+`results.jsonl` of the interface before has a rollout a line: `{example_id, prompt, completion, reward, error,
+stop_condition, tool_defs, ...}`; `prompt` and `completion` are chat messages or text, each tool call the text of its
+JSON.
 Success is a reward of 1, a row with an `error` is an infrastructure failure, the task is `example_id`.
 """
 
