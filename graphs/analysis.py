@@ -1,7 +1,8 @@
-"""The analysis graph (§3.3, Figure 2): load → discover → label (N runs, fanned out) → aggregate → select.
+"""The analysis graph (§3.3, Figure 2): load → compact → discover → merge → label → aggregate → select.
 
-The graph owns the order, the fan-out and the checkpoints; the analyst owns every judgement. Trajectories travel
-in the run's context, not in its state, so that a checkpoint holds ids and labels only.
+Discovery is fanned out over batches and merged, labelling over runs × batches. The graph owns the order, the fan-out,
+the waiting and the checkpoints; the analyst owns every judgement. Trajectories travel in the run's context, not in its
+state, so that a checkpoint holds indices and labels only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, cast
@@ -18,18 +20,19 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send
+from langgraph.types import Command, Interrupt, Send
 from pydantic import Field
 
+from graphs.analysts.handoff import AnswersWanted
 from graphs.checkpoints import sqlite_checkpoints
-from trace_agents.analysis.analyst import Analyst, Discovered, RunLabels
+from trace_agents.analysis.analyst import Analyst, BatchedAnalyst, Discovered, RunLabels
 from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, conclude, joined_runs
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import UsageError
 from trace_agents.files import digest
 from trace_agents.progress import Progress, SilentProgress, Stage
-from trace_agents.types import Record, Trajectory
+from trace_agents.types import Capability, Record, Trajectory
 
 
 class AnalysisConfig(Record):
@@ -38,7 +41,7 @@ class AnalysisConfig(Record):
     thresholds: Thresholds = Thresholds()
     """N runs, and what a capability must reach to be kept."""
     batch: int | None = Field(default=None, ge=1)
-    """Trajectories a labelling task takes; None: a whole run at once."""
+    """Trajectories a labelling task takes at most; None: a whole run at once, or what fits the analyst's context."""
     concurrency: int = Field(default=4, ge=1)
     """Labelling tasks under way at once."""
 
@@ -51,6 +54,8 @@ class AnalysisContext:
     progress: Progress = field(default_factory=SilentProgress)
     labelling: Stage | None = None
     """The labelling stage under way, advanced as runs end."""
+    gate: asyncio.Semaphore | None = None
+    """Bounds the tasks under way. LangGraph's own bound leaves coroutines behind where one of them fails."""
 
     @property
     def usable(self) -> list[Trajectory]:
@@ -63,6 +68,10 @@ class AnalysisState(TypedDict, total=False):
 
     counts: dict[str, int]
     """`trajectories`, `tasks`, `failed`, `excluded`."""
+    shares: list[list[int]] | None
+    """Indices of the usable trajectories of each discovery batch; None: one batch of all."""
+    found: Annotated[list[dict[str, Any]], operator.add]
+    """`batch` and its `candidates` (`Discovered` entries), for each discovery batch."""
     dictionary: list[dict[str, Any]]
     """`Discovered` entries."""
     labelled: Annotated[list[dict[str, Any]], operator.add]
@@ -71,6 +80,13 @@ class AnalysisState(TypedDict, total=False):
     """`RunLabels`, one for each run."""
     candidates: list[dict[str, Any]]
     """`Candidate` entries."""
+
+
+class DiscoverTask(TypedDict):
+    """What one discovery task gets."""
+
+    batch: int
+    share: list[int] | None
 
 
 class LabelTask(TypedDict):
@@ -96,13 +112,17 @@ def build_analysis_graph(
     nodes = _Nodes(analyst, config or AnalysisConfig())
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(AnalysisState, context_schema=AnalysisContext)
     graph.add_node("load", nodes.load)
-    graph.add_node("discover", nodes.discover)
+    graph.add_node("compact", nodes.compact)
+    graph.add_node("discover", cast(Any, nodes.discover))  # Gets a `DiscoverTask`, not the state.
+    graph.add_node("merge", nodes.merge)
     graph.add_node("label", cast(Any, nodes.label))  # Gets a `LabelTask`, not the state.
     graph.add_node("aggregate", nodes.aggregate)
     graph.add_node("select", nodes.select)
     graph.add_edge(START, "load")
-    graph.add_edge("load", "discover")
-    graph.add_conditional_edges("discover", nodes.fan_out, ["label"])
+    graph.add_edge("load", "compact")
+    graph.add_conditional_edges("compact", nodes.share_out, ["discover"])
+    graph.add_edge("discover", "merge")
+    graph.add_conditional_edges("merge", nodes.fan_out, ["label"])
     graph.add_edge("label", "aggregate")
     graph.add_edge("aggregate", "select")
     graph.add_edge("select", END)
@@ -132,29 +152,64 @@ class _Nodes:
             }
         }
 
-    async def discover(self, state: AnalysisState, runtime: Runtime[AnalysisContext]) -> AnalysisState:
-        """Discovery phase, once: the canonical dictionary."""
-        with runtime.context.progress.stage("discover") as stage:
-            found = await self._analyst.discover(runtime.context.usable)
+    async def compact(self, state: AnalysisState, runtime: Runtime[AnalysisContext]) -> AnalysisState:
+        """See what fits one request, for an analyst with a bounded context."""
+        if not isinstance(self._analyst, BatchedAnalyst):
+            return {"shares": None}
+        return {"shares": [list(share) for share in self._analyst.discovery_batches(runtime.context.usable)]}
+
+    def share_out(self, state: AnalysisState) -> list[Send]:
+        """Discovery phase, map: a task for each batch."""
+        shares: list[list[int] | None] = [None] if state["shares"] is None else [*state["shares"]]
+        return [Send("discover", DiscoverTask(batch=batch, share=share)) for batch, share in enumerate(shares)]
+
+    async def discover(self, task: DiscoverTask, runtime: Runtime[AnalysisContext]) -> AnalysisState:
+        """Candidates of one batch."""
+        usable = runtime.context.usable
+        share = usable if task["share"] is None else [usable[index] for index in task["share"]]
+        name = "discover" if not task["batch"] else f"discover {task['batch'] + 1}"
+        with runtime.context.progress.stage(name) as stage:
+            async with runtime.context.gate or nullcontext():
+                found = await self._analyst.discover(share)
             stage.note(f"{len(found)} candidates")
-        return {"dictionary": [entry.model_dump(mode="json") for entry in found]}
+        candidates = [entry.model_dump(mode="json") for entry in found]
+        return {"found": [{"batch": task["batch"], "candidates": candidates}]}
+
+    async def merge(self, state: AnalysisState) -> AnalysisState:
+        """Discovery phase, reduce, once: the canonical dictionary."""
+        parts = [
+            [Discovered.model_validate(entry) for entry in part["candidates"]]
+            for part in sorted(state["found"], key=lambda part: part["batch"])
+        ]
+        merged = await self._analyst.merge(parts) if isinstance(self._analyst, BatchedAnalyst) else parts[0]
+        return {"dictionary": [entry.model_dump(mode="json") for entry in merged]}
 
     def fan_out(self, state: AnalysisState, runtime: Runtime[AnalysisContext]) -> list[Send]:
         """Labelling phase: a task for each run × batch."""
+        dictionary = [Discovered.model_validate(entry).capability for entry in state["dictionary"]]
         tasks = []
         for run in range(self._config.thresholds.runs):
-            drawn = len(self._analyst.draw(runtime.context.usable, run))
-            size = self._config.batch or max(drawn, 1)
-            for start in range(0, max(drawn, 1), size):
+            start = 0
+            for size in self._sizes(self._analyst.draw(runtime.context.usable, run), dictionary):
                 task = LabelTask(run=run, start=start, stop=start + size, dictionary=state["dictionary"])
                 tasks.append(Send("label", task))
+                start += size
+        if runtime.context.labelling is not None:
+            runtime.context.labelling.total(len(tasks))
         return tasks
+
+    def _sizes(self, drawn: Sequence[Trajectory], dictionary: Sequence[Capability]) -> Sequence[int]:
+        if isinstance(self._analyst, BatchedAnalyst):
+            return self._analyst.label_batches(drawn, dictionary, self._config.batch)
+        size = self._config.batch or max(len(drawn), 1)
+        return [size] * max(1, -(-len(drawn) // size))
 
     async def label(self, task: LabelTask, runtime: Runtime[AnalysisContext]) -> AnalysisState:
         """Label one batch of one run with the fixed dictionary."""
         drawn = self._analyst.draw(runtime.context.usable, task["run"])[task["start"] : task["stop"]]
         dictionary = [Discovered.model_validate(entry).capability for entry in task["dictionary"]]
-        labels = await self._analyst.label(drawn, dictionary, task["run"])
+        async with runtime.context.gate or nullcontext():
+            labels = await self._analyst.label(drawn, dictionary, task["run"])
         if runtime.context.labelling is not None:
             runtime.context.labelling.advance()
         return {"labelled": [labels.model_dump(mode="json")]}
@@ -193,16 +248,22 @@ async def arun_analysis(
             configuration goes on from there. None keeps nothing.
 
     Raises:
-        UsageError: too few trajectories of an outcome, or ids that are not unique.
+        UsageError: too few trajectories of an outcome, ids that are not unique, or an analyst that cannot go on.
+        AnswersWanted: the analyst hands its requests off, and some are open; call again when they are answered.
     """
     analyst, config = analyst or StatisticalAnalyst(), config or AnalysisConfig()
-    context = AnalysisContext(trajectories, progress or SilentProgress())
+    gate = asyncio.Semaphore(config.concurrency)
+    context = AnalysisContext(trajectories, progress or SilentProgress(), gate=gate)
+    batched = isinstance(analyst, BatchedAnalyst)
+    thread = _thread(trajectories, analyst, config) if batched or checkpoint is not None else None
+    if isinstance(analyst, BatchedAnalyst):
+        analyst.begin(context.usable, str(thread), checkpoint)
     if checkpoint is None:
-        state = await _run(build_analysis_graph(analyst, config), context, config, thread=None)
+        state = await _run(build_analysis_graph(analyst, config), analyst, context, {})
     else:
         async with sqlite_checkpoints(checkpoint) as saver:
             graph = build_analysis_graph(analyst, config, saver)
-            state = await _run(graph, context, config, _thread(trajectories, analyst, config))
+            state = await _run(graph, analyst, context, {"configurable": {"thread_id": thread}})
     return _analysis(state, analyst, config)
 
 
@@ -218,25 +279,37 @@ def run_analysis(
 
 
 async def _run(
-    graph: AnalysisGraph, context: AnalysisContext, config: AnalysisConfig, thread: str | None
+    graph: AnalysisGraph, analyst: Analyst, context: AnalysisContext, options: RunnableConfig
 ) -> AnalysisState:
-    options: RunnableConfig = {"max_concurrency": config.concurrency}
-    start: AnalysisState | None = {}
-    if thread is not None:
-        options["configurable"] = {"thread_id": thread}
-        if (held := await graph.aget_state(options)).created_at is not None:
-            if not held.next:
-                return cast(AnalysisState, held.values)
-            start = None
+    start: AnalysisState | Command[Any] | None = {}
+    if "configurable" in options and (held := await graph.aget_state(options)).created_at is not None:
+        if not held.next:
+            return cast(AnalysisState, held.values)
+        start = None
     with context.progress.stage("label") as stage:
         context.labelling = stage
-        return cast(AnalysisState, await graph.ainvoke(start, options, context=context))
+        while True:
+            state = await graph.ainvoke(start, options, context=context)
+            waiting: Sequence[Interrupt] = state.get("__interrupt__", ())
+            if not waiting:
+                return cast(AnalysisState, state)
+            start = Command(resume=await _collected(analyst, waiting))
+
+
+async def _collected(analyst: Analyst, waiting: Sequence[Interrupt]) -> dict[str, Any]:
+    """Answers that have come, by interrupt; an interrupt's value is its request's id."""
+    courier = analyst.courier if isinstance(analyst, BatchedAnalyst) else None
+    answers = await courier.collect([one.value for one in waiting]) if courier is not None else {}
+    if not answers:
+        raise AnswersWanted([one.value for one in waiting])
+    return {one.id: answers[one.value] for one in waiting if one.value in answers}
 
 
 def _thread(trajectories: Sequence[Trajectory], analyst: Analyst, config: AnalysisConfig) -> str:
     """Names the analysis: other trajectories or another configuration are another one."""
     content = [trajectory.model_dump(mode="json") for trajectory in trajectories]
-    return digest([analyst.name, config.model_dump(mode="json"), content])
+    settings = analyst.settings if isinstance(analyst, BatchedAnalyst) else None
+    return digest([analyst.name, settings, config.model_dump(mode="json", exclude={"concurrency"}), content])
 
 
 def _analysis(state: AnalysisState, analyst: Analyst, config: AnalysisConfig) -> Analysis:

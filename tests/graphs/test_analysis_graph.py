@@ -22,16 +22,20 @@ config:
 graph TD;
 	__start__([<p>__start__</p>]):::first
 	load(load)
+	compact(compact)
 	discover(discover)
+	merge(merge)
 	label(label)
 	aggregate(aggregate)
 	select(select)
 	__end__([<p>__end__</p>]):::last
 	__start__ --> load;
 	aggregate --> select;
-	discover -.-> label;
+	compact -.-> discover;
+	discover --> merge;
 	label --> aggregate;
-	load --> discover;
+	load --> compact;
+	merge -.-> label;
 	select --> __end__;
 	classDef default fill:#f2f0ff,line-height:1.2
 	classDef first fill-opacity:0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -18,6 +19,8 @@ class Discovered(Record):
     """The analyst's own measures; empty where it has none."""
     merged: tuple[str, ...] = ()
     """Titles of candidates that this one stands for."""
+    examples: tuple[str, ...] = ()
+    """Ids of trajectories that lack it, as its discoverer says; empty where it names none."""
 
 
 class RunLabels(Record):
@@ -56,3 +59,55 @@ class Analyst(Protocol):
 
     async def label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
         """Label each trajectory for each capability of the fixed dictionary."""
+
+
+@runtime_checkable
+class BatchedAnalyst(Analyst, Protocol):
+    """An analyst that takes in a part of the trajectories at a time, and whose answers are worth keeping.
+
+    Discovery is then a map over its batches and a `merge` of what they gave; labelling a request for each run × batch.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its answers depend on besides the trajectories, as JSON: other settings are another analysis."""
+
+    @property
+    def courier(self) -> Courier | None:
+        """Who brings the answers that the graph waits for; None where every answer is given at once."""
+
+    def begin(self, trajectories: Sequence[Trajectory], analysis: str, checkpoint: Path | None) -> None:
+        """Called before anything is asked.
+
+        Args:
+            trajectories: all that will be analysed.
+            analysis: names these trajectories with these settings.
+            checkpoint: SQLite file of the graph, beside which answers are kept; None keeps nothing.
+        """
+
+    def discovery_batches(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[int]]:
+        """Indices of the trajectories of each discovery batch.
+
+        Raises:
+            UsageError: a trajectory that does not fit the context even alone.
+        """
+
+    async def merge(self, parts: Sequence[Sequence[Discovered]]) -> Sequence[Discovered]:
+        """One canonical dictionary from what `discover` found in each batch; unique names."""
+
+    def label_batches(
+        self, drawn: Sequence[Trajectory], dictionary: Sequence[Capability], most: int | None
+    ) -> Sequence[int]:
+        """Sizes of the batches, in order, into which a run's draw is cut; `most` bounds them where it is given.
+
+        Raises:
+            UsageError: a trajectory that does not fit the context even alone.
+        """
+
+
+@runtime_checkable
+class Courier(Protocol):
+    """Carries requests to whoever answers them, and answers back."""
+
+    async def collect(self, requests: Sequence[str]) -> Mapping[str, Any]:
+        """Answers to some of the open requests by id, checked; may be empty where it was not told to wait."""

@@ -61,6 +61,8 @@ class Candidate(Record):
     """The analyst's own measures."""
     merged: tuple[str, ...]
     """Titles of candidates that this one stands for."""
+    examples: tuple[str, ...] = ()
+    """Ids of trajectories that lack it, as its discoverer named them; empty for an analyst that names none."""
 
 
 class LabelRow(Artifact):
@@ -208,6 +210,7 @@ def conclude(
             agreement=(agreement or {}).get(one.name),
             figures=entries[one.name].figures,
             merged=entries[one.name].merged,
+            examples=entries[one.name].examples,
             **figures[one.name],
         )
         for one in selections

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "trace_agents.cli.run:run",
     "report": "trace_agents.cli._report:report",
     "analyze": "trace_agents.cli.analyze:analyze",
+    "handoff": "trace_agents.cli.handoff:handoff",
     "serve": "trace_agents.cli.serve:serve",
     "endpoint": "trace_agents.cli.endpoint:endpoint",
     "environments": "trace_agents.cli._environments:environments",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trace_agents.analysis.requests import Prices
+from trace_agents.cli._reading import Reader, Reading, Waiting, usage_line
+from trace_agents.cli._validation import validation
+from trace_agents.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from graphs.analysts.notes import AnalystNotes
     from trace_agents.analysis import Analysis, Candidate
-    from trace_agents.importers import LoadReport
+    from trace_agents.importers import LoadReport, Outcomes
 
 SHOWN = 5
 """Evidence trajectories that the table names; `capabilities.json` has more."""
@@ -44,31 +52,157 @@ def analyze(
     runs: Annotated[int, typer.Option(help="Independent labelling runs; kept is what passes in 8 of 10.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the statistics and of the runs' samples.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out malformed rows and report them.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print capabilities.json instead of the table.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", is_eager=True, help="Print capabilities.json instead of the table.")
+    ] = False,
+    validate: Annotated[
+        bool,
+        typer.Option("--validate", callback=validation, help="Measure on planted deficits instead; minutes."),
+    ] = False,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Let a chat model read: openai:MODEL, anthropic:MODEL, or http://HOST:PORT/v1#MODEL.",
+            show_default=False,
+        ),
+    ] = None,
+    handoff: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Leave requests in DIR for `handoff` to answer.", show_default=False),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --handoff: stay until all is answered.")] = False,
+    both: Annotated[
+        bool, typer.Option("--both", help="Show the reader the strongest statistics, and compare with them.")
+    ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most trajectories in a labelling request; default: 10 for --llm, else what fits."),
+    ] = None,
+    context_tokens: Annotated[int, typer.Option(min=1000, help="Tokens of a request and its answer.")] = 100_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 4,
+    message_chars: Annotated[int, typer.Option(min=20, help="Characters kept of a message.")] = 300,
+    argument_chars: Annotated[int, typer.Option(min=20, help="Characters kept of a tool call's argument.")] = 200,
+    result_chars: Annotated[int, typer.Option(min=20, help="Characters kept of a tool result.")] = 300,
+    rules_chars: Annotated[int, typer.Option(min=20, help="Characters kept of the agent's instructions.")] = 8000,
+    price_in: Annotated[float | None, typer.Option(min=0, help="Price of a million tokens read.")] = None,
+    price_out: Annotated[float | None, typer.Option(min=0, help="Price of a million tokens written.")] = None,
 ) -> None:
-    """Contrast failed with successful trajectories and name the capabilities that the failures lack."""
+    """Contrast failed with successful trajectories and name the capabilities that the failures lack.
+
+    Without more, statistics do the work and no model is needed. With --llm a chat model reads the trajectories, with
+    --handoff anyone who can read and write JSON, a coding agent over MCP for example; either can be broken off and
+    called again.
+    """
+    from trace_agents.importers import Outcomes
+
+    reading = _reading(llm, handoff, wait, both)
+    if reading is not None:
+        from graphs.analysts.language import LanguageConfig
+        from trace_agents.analysis.compaction import Compaction
+
+        cuts = Compaction(
+            message_chars=message_chars,
+            argument_chars=argument_chars,
+            result_chars=result_chars,
+            rules_chars=rules_chars,
+        )
+        settings = LanguageConfig(compaction=cuts, context_tokens=context_tokens, seed=seed)
+        reading = replace(reading, settings=settings, prices=_prices(price_in, price_out))
+    outcomes = Outcomes(success_column=success_column, reward_column=reward_column, threshold=threshold)
+    source = _Source(tuple(paths), format, skip_bad, outcomes)
+    _analyze(source, out, _Options(runs, seed, batch, concurrency, json), reading)
+
+
+@dataclass(frozen=True)
+class _Source:
+    paths: tuple[Path, ...]
+    format: str | None
+    skip_bad: bool
+    outcomes: Outcomes
+
+
+@dataclass(frozen=True)
+class _Options:
+    runs: int
+    seed: int
+    batch: int | None
+    concurrency: int
+    json: bool
+
+
+def _reading(llm: str | None, handoff: Path | None, wait: bool, both: bool) -> Reading | None:
+    """Who reads; None where the statistics work alone."""
+    if llm is not None and handoff is not None:
+        raise UsageError(f"--llm {llm!r} and --handoff {str(handoff)!r} are two analysts: give one of them")
+    if wait and handoff is None:
+        raise UsageError("--wait is for --handoff DIR: add it, or leave --wait out")
+    if llm is None and handoff is None:
+        if both:
+            raise UsageError("--both compares a reader with the statistics: add --llm MODEL or --handoff DIR")
+        return None
+    return Reading(llm=llm, handoff=handoff, wait=wait, both=both)
+
+
+def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
+    if price_in is None and price_out is None:
+        return None
+    return Prices(input_per_million=price_in or 0.0, output_per_million=price_out or 0.0)
+
+
+def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | None) -> None:
     from graphs.analysis import AnalysisConfig, run_analysis
     from trace_agents.analysis.statistical import StatisticalAnalyst
     from trace_agents.cli._progress import console, watch
     from trace_agents.contrast import Thresholds
-    from trace_agents.importers import Outcomes, load_trajectories
-    from trace_agents.progress import SilentProgress
+    from trace_agents.importers import load_trajectories
+    from trace_agents.progress import Progress, SilentProgress
 
-    config = AnalysisConfig(thresholds=Thresholds.for_runs(runs))
-    outcomes = Outcomes(success_column=success_column, reward_column=reward_column, threshold=threshold)
-    report = load_trajectories(paths, format, skip_bad, outcomes)
-    analyst, screen = StatisticalAnalyst(seed=seed), console()
-    if json:
-        analysis = run_analysis(report.trajectories, analyst, config, SilentProgress())
-    else:
-        with watch(screen) as progress:
-            analysis = run_analysis(report.trajectories, analyst, config, progress)
-    written = analysis.write(out)
-    if json:
+    config = AnalysisConfig(
+        thresholds=Thresholds.for_runs(options.runs), batch=options.batch, concurrency=options.concurrency
+    )
+    reader = None if reading is None else Reader(reading.mind(), reading, config, out)
+    report = load_trajectories(source.paths, source.format, source.skip_bad, source.outcomes)
+
+    def work(progress: Progress) -> tuple[Analysis, AnalystNotes | None]:
+        if reader is not None:
+            return reader.run(report.trajectories, options.seed, progress)
+        return run_analysis(report.trajectories, StatisticalAnalyst(seed=options.seed), config, progress), None
+
+    screen = console()
+    try:
+        if options.json:
+            analysis, notes = work(SilentProgress())
+        else:
+            with watch(screen) as progress:
+                analysis, notes = work(progress)
+    except Waiting as waiting:
+        _show_open(waiting, options.json)
+        return
+    written = [*analysis.write(out), *([] if notes is None else [notes.write(out)])]
+    if options.json:
         typer.echo(written[0].read_text(encoding="utf-8"), nl=False)
         return
     _show(screen, analysis, report)
+    if notes is not None:
+        screen.print(_plain(usage_line(notes)))
     screen.print(f"written: {' and '.join(str(file) for file in written)}", highlight=False, soft_wrap=True)
+
+
+def _show_open(waiting: Waiting, as_json: bool) -> None:
+    """What is open, and how to go on."""
+    if as_json:
+        typer.echo(dumps({"open": [{"id": one.id, "about": one.about} for one in waiting.requests]}, indent=2))
+        return
+    typer.echo(f"waiting for {len(waiting.requests)} answers in {str(waiting.folder)!r}:")
+    for one in waiting.requests:
+        typer.echo(f"  {one.id}  {one.about}")
+    for identity, reason in waiting.refused.items():
+        typer.echo(f"  {identity}: the answer in its file cannot be taken: {reason}")
+    typer.echo(
+        f"answer with `trace-agents handoff answer {waiting.folder} ID FILE`, or let an agent do it through "
+        f"`trace-agents handoff serve {waiting.folder}` (MCP); then run the same command again to go on"
+    )
 
 
 def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:
@@ -96,10 +230,14 @@ def _capability_table(analysis: Analysis) -> Table:
     table.add_column("capability", overflow="fold")
     for heading in ("kept", "Cov", "Δ", "ER−", "ER+"):
         table.add_column(heading, justify="right", no_wrap=True)
+    compared = any(candidate.agreement is not None for candidate in analysis.summary.capabilities)
+    if compared:
+        table.add_column("statistics agree (κ)", justify="right")
     table.add_column("why")
     for candidate in analysis.summary.capabilities:
         chosen = candidate.selection
         figures = [_figure(one.mean) for one in (chosen.coverage, chosen.delta, chosen.er_failed, chosen.er_succeeded)]
+        figures += [_figure(candidate.agreement)] if compared else []
         table.add_row(
             _plain(candidate.capability.title), "yes" if chosen.kept else "no", *figures, _plain(chosen.reason)
         )

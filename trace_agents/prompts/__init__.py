@@ -34,10 +34,15 @@ def render(name: str, /, **values: Any) -> str:
     return template.render(**values).strip()
 
 
-@lru_cache(maxsize=64)
-def _load(name: str) -> tuple[Template, set[str]]:
+def source(name: str) -> str:
+    """The template of the prompt `name`, for telling whether it changed. Raises as `render` does."""
     path = files(__name__) / f"{name}.jinja"
     if not path.is_file():
         raise unknown("prompt", name, prompt_names())
-    source = path.read_text(encoding="utf-8")
-    return _JINJA.from_string(source), meta.find_undeclared_variables(_JINJA.parse(source))
+    return path.read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=64)
+def _load(name: str) -> tuple[Template, set[str]]:
+    text = source(name)
+    return _JINJA.from_string(text), meta.find_undeclared_variables(_JINJA.parse(text))

@@ -1,0 +1,283 @@
+"""The analyst that reads: it words requests to a mind (§3.3), batch by batch, and takes in the answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from graphs.analysts.batches import deal, fill
+from graphs.analysts.mind import Mind
+from trace_agents.analysis.analyst import Courier, Discovered, RunLabels
+from trace_agents.analysis.compaction import Compaction, compact, shared_rules, tokens, tool_lines
+from trace_agents.analysis.requests import (
+    Proposed,
+    Request,
+    Usage,
+    discover_schema,
+    label_of,
+    label_schema,
+    make_request,
+    merge_schema,
+    proposals,
+)
+from trace_agents.analysis.results import Analysis
+from trace_agents.errors import UsageError
+from trace_agents.files import digest
+from trace_agents.prompts import source
+from trace_agents.types import Capability, Record, Trajectory
+
+PROMPTS = ("analysis-discover", "analysis-merge", "analysis-label")
+ENTRY_TOKENS = 250
+"""Tokens that a dictionary entry takes in an answer."""
+LABEL_TOKENS = 16
+"""Tokens that one label takes in an answer, its capability's name among them."""
+EXAMPLES = 4
+"""Example trajectories kept for a capability."""
+STRONGEST = 8
+"""Contrasts of the statistics that the discovery prompt holds."""
+
+
+class Statement(Record):
+    """A contrast that the statistics found, as evidence for discovery."""
+
+    title: str
+    description: str
+    delta: str
+    """Mean contrastive gap over the runs, two decimals."""
+    coverage: str
+    """Mean coverage of the failures, two decimals."""
+
+
+class LanguageConfig(Record):
+    """How a mind is asked."""
+
+    compaction: Compaction = Compaction()
+    context_tokens: int = Field(default=100_000, ge=1000)
+    """Tokens of a request and its answer together."""
+    candidates: int = Field(default=10, ge=1)
+    """Most capabilities that one discovery batch, and the dictionary, may name."""
+    seed: int = 0
+    """Of the order in which each run shows trajectories and capabilities."""
+    evidence: tuple[Statement, ...] = ()
+    """What the statistics found; empty keeps discovery to reading alone."""
+
+
+class LanguageAnalyst:
+    """Discovers and labels by asking a mind; see `BatchedAnalyst`.
+
+    Labelling does not see the outcomes: a judge who knows that a trajectory failed finds what it lacks, and the
+    contrast would measure that knowledge. Each run shows the trajectories, and the dictionary, in an order of its own.
+    """
+
+    def __init__(self, mind: Mind, config: LanguageConfig | None = None) -> None:
+        self.mind = mind
+        self.name = mind.name
+        self.config = config or LanguageConfig()
+        self._rules: dict[str, str] = {}
+        self._tools: list[str] = []
+        self._texts: dict[str, str] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration and the prompts' texts."""
+        return self.config.model_dump(mode="json") | {"prompts": digest([source(name) for name in PROMPTS])}
+
+    @property
+    def courier(self) -> Courier | None:
+        """The mind, where its answers arrive later."""
+        return self.mind if isinstance(self.mind, Courier) else None
+
+    def begin(self, trajectories: Sequence[Trajectory], analysis: str, checkpoint: Path | None) -> None:
+        """See `BatchedAnalyst`."""
+        self._rules = shared_rules(trajectories)
+        self._tools = tool_lines(trajectories)
+        self._texts = {}
+        self.mind.begin(analysis, checkpoint)
+
+    def spent(self) -> Usage:
+        """What the answers took."""
+        return self.mind.spent()
+
+    # Discovery.
+
+    def discovery_batches(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[int]]:
+        """Whole tasks, dealt so that every batch mixes outcomes; see `BatchedAnalyst`."""
+        empty = self._discover_request([])
+        costs = [tokens(f"{self._text(one)}{one.task_id}") + 40 for one in trajectories]
+        budget = self._budget(trajectories, costs, tokens(empty.prompt) + self.config.candidates * ENTRY_TOKENS)
+        return deal(trajectories, costs, budget, self.config.seed)
+
+    async def discover(self, trajectories: Sequence[Trajectory]) -> Sequence[Discovered]:
+        """The candidates of one batch."""
+        answer = await self.mind.ask(self._discover_request(trajectories))
+        ids = {f"T{number}": one.id for number, one in enumerate(trajectories, start=1)}
+        return [
+            _discovered(name, entry, tuple(ids[key] for key in dict.fromkeys(entry.examples)))
+            for name, entry in proposals(answer).items()
+        ]
+
+    async def merge(self, parts: Sequence[Sequence[Discovered]]) -> Sequence[Discovered]:
+        """The canonical dictionary; what a single batch gave is canonical as it is."""
+        if len(parts) == 1:
+            return list(parts[0])
+        found = [(reader, entry) for reader, part in enumerate(parts, start=1) for entry in part]
+        if not found:
+            return []
+        candidates = [
+            {
+                "title": entry.capability.title,
+                "description": entry.capability.description,
+                "reader": reader,
+                "examples": len(entry.examples),
+            }
+            for reader, entry in found
+        ]
+        schema = merge_schema(len(found), self.config.candidates)
+        about = f"one dictionary from {len(found)} candidates of {len(parts)} readers"
+        request = make_request("merge", about, schema, candidates=candidates, most=self.config.candidates)
+        answer = await self.mind.ask(request)
+        return [
+            _merged(name, entry, [found[number - 1][1] for number in entry.merges])
+            for name, entry in proposals(answer).items()
+        ]
+
+    def _discover_request(self, trajectories: Sequence[Trajectory]) -> Request:
+        shown = [
+            {"key": f"T{number}", "task": one.task_id, "outcome": _outcome(one), "text": self._text(one)}
+            for number, one in enumerate(trajectories, start=1)
+        ]
+        failed = sum(not one.success for one in trajectories)
+        return make_request(
+            "discover",
+            f"candidates from {len(shown)} trajectories, {failed} of them failed",
+            discover_schema([one["key"] for one in shown], self.config.candidates),
+            count=len(shown),
+            most=self.config.candidates,
+            evidence=[entry.model_dump() for entry in self.config.evidence],
+            trajectories=shown,
+            **self._background(),
+        )
+
+    # Labelling.
+
+    def draw(self, trajectories: Sequence[Trajectory], run: int) -> Sequence[Trajectory]:
+        """All trajectories in the run's own order."""
+        drawn = list(trajectories)
+        random.Random(f"{self.config.seed}-{run}").shuffle(drawn)
+        return drawn
+
+    def label_batches(
+        self, drawn: Sequence[Trajectory], dictionary: Sequence[Capability], most: int | None
+    ) -> Sequence[int]:
+        """As few batches as fit the context, of near equal size; see `BatchedAnalyst`."""
+        empty = self._label_request([], dictionary, 0)
+        schema = tokens(json.dumps(label_schema({"T100": 99}, []))) - tokens(json.dumps(label_schema({}, [])))
+        costs = [tokens(self._text(one)) + schema + 16 + LABEL_TOKENS * len(dictionary) for one in drawn]
+        return fill(costs, self._budget(drawn, costs, tokens(empty.prompt)), most)
+
+    async def label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
+        """The labels of one batch; unsure counts as PRESENT."""
+        ids = tuple(one.id for one in trajectories)
+        if not dictionary or not trajectories:
+            return RunLabels(run=run, trajectory_ids=ids, labels={}, steps={})
+        answer = await self.mind.ask(self._label_request(trajectories, dictionary, run))
+        rows = [answer["labels"][f"T{number}"] for number in range(1, len(ids) + 1)]
+        given = {one.name: [label_of(row[one.name]) for row in rows] for one in dictionary}
+        return RunLabels(
+            run=run,
+            trajectory_ids=ids,
+            labels={name: "".join(label.value[0] for label, _ in found) for name, found in given.items()},
+            steps={name: tuple(step for _, step in found) for name, found in given.items()},
+        )
+
+    def _label_request(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> Request:
+        order = list(dictionary)
+        random.Random(f"{self.config.seed}-{run}-dictionary").shuffle(order)
+        shown = [{"key": f"T{number}", "text": self._text(one)} for number, one in enumerate(trajectories, start=1)]
+        last = {f"T{number}": len(one.messages) - 1 for number, one in enumerate(trajectories, start=1)}
+        return make_request(
+            "label",
+            f"run {run + 1}: labels of {len(shown)} trajectories for {len(order)} capabilities",
+            label_schema(last, [one.name for one in order]),
+            run=run + 1,
+            dictionary=[one.model_dump(include={"name", "title", "description"}) for one in order],
+            trajectories=shown,
+            **self._background(),
+        )
+
+    # What both show.
+
+    def _background(self) -> dict[str, Any]:
+        most = self.config.compaction.rules_chars
+        rules = [
+            (text if len(text) <= most else f"{text[:most]}… (+{len(text) - most} characters)", key)
+            for text, key in self._rules.items()
+        ]
+        return {"rules": rules, "tools": self._tools}
+
+    def _text(self, one: Trajectory) -> str:
+        if one.id not in self._texts:
+            self._texts[one.id] = compact(one, self.config.compaction, self._rules)
+        return self._texts[one.id]
+
+    def _budget(self, trajectories: Sequence[Trajectory], costs: Sequence[int], overhead: int) -> int:
+        """Tokens left for trajectories; refuses what does not fit even alone."""
+        budget = self.config.context_tokens - overhead
+        largest = max(range(len(costs)), key=costs.__getitem__, default=None)
+        if largest is None or costs[largest] <= budget:
+            return budget
+        raise UsageError(
+            f"trajectory {trajectories[largest].id!r} takes about {costs[largest]} tokens and the request around it "
+            f"{overhead}, together more than --context-tokens {self.config.context_tokens!r}: give "
+            f"{_rounded(costs[largest] + overhead)} or more (and a model that has as many), or cut more with "
+            "--message-chars, --argument-chars, --result-chars and --rules-chars"
+        )
+
+
+def evidence_from(analysis: Analysis) -> tuple[Statement, ...]:
+    """The strongest contrasts of a statistical analysis: kept ones first, by coverage."""
+    return tuple(
+        Statement(
+            title=one.capability.title or one.capability.name,
+            description=one.capability.description,
+            delta=f"{one.selection.delta.mean:.2f}",
+            coverage=f"{one.selection.coverage.mean:.2f}",
+        )
+        for one in analysis.summary.capabilities
+        if one.selection.delta.mean is not None and one.selection.coverage.mean is not None
+    )[:STRONGEST]
+
+
+def _discovered(name: str, entry: Proposed, examples: tuple[str, ...]) -> Discovered:
+    capability = Capability(name=name, title=entry.title, description=entry.description)
+    return Discovered(capability=capability, examples=examples)
+
+
+def _merged(name: str, entry: Proposed, found: Sequence[Discovered]) -> Discovered:
+    examples = [one for turn in _in_turn(found) for one in turn]
+    titles = dict.fromkeys(one.capability.title for one in found if one.capability.title != entry.title)
+    merged = _discovered(name, entry, tuple(dict.fromkeys(examples))[:EXAMPLES])
+    return merged.model_copy(update={"merged": tuple(titles), "figures": {"candidates_merged": float(len(found))}})
+
+
+def _in_turn(found: Sequence[Discovered]) -> list[list[str]]:
+    """First examples of all, then second ones, and so on."""
+    longest = max((len(one.examples) for one in found), default=0)
+    return [[one.examples[place] for one in found if place < len(one.examples)] for place in range(longest)]
+
+
+def _outcome(one: Trajectory) -> str:
+    reward = "" if one.reward is None else f", reward {one.reward:g}"
+    return f"{'succeeded' if one.success else 'FAILED'}{reward}"
+
+
+def _rounded(number: int) -> int:
+    return -(-number // 1000) * 1000
+
+
+__all__ = ["LanguageAnalyst", "LanguageConfig", "Statement", "evidence_from"]
