@@ -7,7 +7,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from trace_agents.analysis.results import Candidate, CapabilitiesArtifact, Evidence, LabelRow
+from trace_agents.analysis.aggregate import Overlap
+from trace_agents.analysis.analyst import Discovered, RunLabels
+from trace_agents.analysis.evidence import Evidence
+from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, LabelRow, conclude
 from trace_agents.arms import routing_score, summarise
 from trace_agents.artifacts import (
     AnalysisScore,
@@ -24,7 +27,8 @@ from trace_agents.artifacts import (
 from trace_agents.config import RunConfig
 from trace_agents.contrast import Contrast, Selection, Thresholds, contrast, select
 from trace_agents.runstore import RunStore
-from trace_agents.types import Capability, Label
+from trace_agents.statistics import Interval
+from trace_agents.types import Capability, Label, Message, ToolCall, Trajectory
 
 CAPABILITIES = (
     "verify-identity",
@@ -211,8 +215,71 @@ def candidate(selection: Selection, overall: Contrast, rng: random.Random) -> Ca
         for number in rng.sample(range(100), 8)
     )
     merged = ("Reads before it writes",) if selection.kept else ()
+    others = [other for other in (*CAPABILITIES, *CONTROLS) if other != name]
     return Candidate(
-        capability=capability, selection=selection, overall=overall, evidence=evidence, figures={}, merged=merged
+        capability=capability,
+        selection=selection,
+        overall=overall,
+        delta_interval=Interval(low=-0.05, high=0.6),
+        coverage_interval=Interval(low=0.05, high=0.4),
+        alpha=0.8,
+        overlap={other: Overlap(both=3, jaccard=0.2, share=0.3) for other in others},
+        evidence=evidence,
+        figures={},
+        merged=merged,
+    )
+
+
+def write_sample_analysis(
+    folder: Path, tasks: int = 12, talk: str = "", agreement: float | None = None, seed: int = 0
+) -> Analysis:
+    """An analysis on its own: four trials a task; who does not look the order up fails, what else differs is chance."""
+    rng = random.Random(seed)
+    played = [conversation(number, talk, rng) for number in range(4 * tasks)]
+    looked = ["P" if one.success or rng.random() < 0.3 else "L" for one in played]
+    ids = tuple(one.id for one in played)
+    runs = []
+    for run in range(5):
+        letters = {"look-up": "".join(looked), "greet": "".join(rng.choices("NPL", k=len(played)))}
+        steps = {name: tuple(None if one == "N" else 1 for one in found) for name, found in letters.items()}
+        runs.append(RunLabels(run=run, trajectory_ids=ids, labels=letters, steps=steps))
+    thresholds = Thresholds.for_runs(5)
+    dictionary = [
+        Discovered(capability=Capability(name=name, title=f"{name} & more", description="Looks, then acts."))
+        for name in ("look-up", "greet")
+    ]
+    agreed = None if agreement is None else {"look-up": agreement}
+    summary = CapabilitiesArtifact(
+        analyst="rote",
+        thresholds=thresholds,
+        trajectories=len(played),
+        tasks=tasks,
+        failed=sum(not one.success for one in played),
+        excluded=0,
+        capabilities=conclude(dictionary, runs, played, thresholds, agreed),
+    )
+    analysis = Analysis(summary=summary, runs=tuple(runs))
+    analysis.write(folder)
+    analysis.write_evidence(folder, played)
+    return analysis
+
+
+def conversation(number: int, talk: str, rng: random.Random) -> Trajectory:
+    """One trajectory of the sample analysis."""
+    call = ToolCall(id="c", name="get_order", arguments={"order_id": f"#W{number:05d}"})
+    messages = (
+        Message(role="user", content=f"Hi, where is my order? {HOSTILE if number == 1 else ''}{talk}"),
+        Message(role="assistant", content="Let me look.", tool_calls=(call,)),
+        Message(role="tool", content='{"status": "delivered"}', name="get_order", tool_call_id="c"),
+    )
+    return Trajectory(
+        id=f"t{number}",
+        task_id=f"task-{number // 4}",
+        trial=number % 4,
+        environment="shop",
+        agent="sample",
+        messages=messages,
+        success=rng.random() < 0.5,
     )
 
 

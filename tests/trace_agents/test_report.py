@@ -9,14 +9,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from sample_run import CONFIG, HOSTILE, labels, trace, write_sample_run
+from sample_run import CONFIG, HOSTILE, trace, write_sample_analysis, write_sample_run
 
+from trace_agents.analysis.results import Analysis
 from trace_agents.artifacts import EvaluationArtifact
 from trace_agents.config import RunConfig
 from trace_agents.errors import UsageError
 from trace_agents.report import build_report, embed
 from trace_agents.report.conversations import Cap, browse
-from trace_agents.report.findings import read_findings, read_labels
+from trace_agents.report.findings import read_capabilities, read_labels
 from trace_agents.runstore import RunStore
 from trace_agents.types import Message, ToolCall, Trajectory
 
@@ -165,7 +166,7 @@ def write_lines(path: Path, rows: list) -> Path:
 def test_a_large_run_is_capped_with_evidence_first(tmp_path: Path) -> None:
     rng = random.Random(0)
     path = write_lines(tmp_path / "t.jsonl", [trace(i, rng) for i in range(200)])
-    found = browse([path], {"trace-0199"}, Cap(trajectories=10))
+    found = browse([path], ["trace-0199"], Cap(trajectories=10))
     assert [one["id"] for one in found.conversations][:2] == ["trace-0199", "trace-0000"]
     assert (len(found.conversations), found.total, found.failures) == (11, 200, 4)
 
@@ -173,7 +174,7 @@ def test_a_large_run_is_capped_with_evidence_first(tmp_path: Path) -> None:
 def test_a_long_message_is_cut_and_says_so(tmp_path: Path) -> None:
     row = {"id": "a", "messages": [{"role": "user", "content": "x" * 100}], "success": True}
     found = browse([write_lines(tmp_path / "t.jsonl", [row])], cap=Cap(message=40))
-    assert found.conversations[0]["turns"][0]["text"].endswith("… 60 more characters in trajectories.jsonl")
+    assert found.conversations[0]["turns"][0]["text"].endswith("… 60 more characters")
 
 
 def test_light_trajectories_are_browsed_like_traces(tmp_path: Path) -> None:
@@ -222,27 +223,81 @@ def test_a_malformed_trajectory_line_is_named_by_its_number(tmp_path: Path) -> N
 
 def test_labels_of_several_runs_become_the_majority_with_its_step(tmp_path: Path) -> None:
     rows = [
-        {"run": run, "trajectory_id": "t", "capability": "c", "label": label, "step": run}
+        {"run": run, "trajectory_id": name, "capability": "c", "label": label, "step": run}
+        for name in ("t", "not embedded")
         for run, label in enumerate(("PRESENT", "LACKING", "LACKING"))
     ]
-    found = read_labels(write_lines(tmp_path / "l.jsonl", rows))
-    assert found.by_trajectory == {"t": {"c": {"label": "LACKING", "share": 0.667, "step": 1, "why": ""}}}
-    assert found.runs == 3
-    sampled = [row.model_dump(mode="json") for row in labels(5, random.Random(0))]
-    assert len(read_labels(write_lines(tmp_path / "m.jsonl", sampled)).by_trajectory) == 5
+    found = read_labels(write_lines(tmp_path / "l.jsonl", rows), {"t"})
+    assert found == {"t": {"c": {"label": "LACKING", "share": 0.667, "step": 1}}}
+    with pytest.raises(UsageError, match=r"line 1 of .* has no 'step'"):
+        read_labels(
+            write_lines(tmp_path / "m.jsonl", [{"trajectory_id": "t", "capability": "c", "label": "NA"}]), {"t"}
+        )
 
 
-def test_findings_are_read_flat_or_nested(tmp_path: Path) -> None:
-    nested = {
-        "capability": {"name": "check-first", "title": "Check first", "description": "Looks."},
-        "selection": {"kept": False, "reason": "too rare", "delta": {"mean": 0.1, "low": 0.0, "high": 0.2}},
-        "evidence": {"lacking": [{"trajectory_id": "t1"}, "t2"], "present": ["t3", "t1"]},
-    }
+def test_an_analysis_of_another_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "capabilities.json"
-    path.write_text(json.dumps({"version": 1, "capabilities": [nested]}))
-    (found,) = read_findings(path)
-    assert (found.name, found.title, found.kept, found.delta.mean) == ("check-first", "Check first", False, 0.1)
-    assert [one.trajectory for one in found.evidence] == ["t1", "t2", "t3"]
-    path.write_text("{}")
-    with pytest.raises(UsageError, match="holds no list 'capabilities'"):
-        read_findings(path)
+    path.write_text(json.dumps({"version": 7, "capabilities": []}))
+    with pytest.raises(UsageError, match=r"not an analysis that this package reads .*: run the analysis again"):
+        read_capabilities(path)
+    path.write_text("{oops")
+    with pytest.raises(UsageError, match="run the analysis again"):
+        read_capabilities(path)
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Analysis]:
+    folder = tmp_path_factory.mktemp("analysis")
+    return folder, write_sample_analysis(folder)
+
+
+def test_an_analysis_on_its_own_has_a_page_of_the_same_parts(analysis: tuple[Path, Analysis]) -> None:
+    folder, found = analysis
+    source = build_report(folder).read_text(encoding="utf-8")
+    page = Page(source)
+    text = " ".join(" ".join(page.text).split())
+    assert "What the agent lacks" in text
+    assert not re.search(r"https?://|@import|url\(", source)
+    for candidate in found.summary.capabilities:
+        assert candidate.capability.title in text
+        assert candidate.selection.reason in text
+    (kept,) = found.kept
+    assert kept.delta_interval is not None
+    assert f"{kept.delta_interval.low:.2f} to {kept.delta_interval.high:.2f}" in text
+    gauges = [attrs for tag, attrs in page.tags if tag == "svg" and (attrs["class"] or "").startswith("measure")]
+    assert len(gauges) == 2 * len(found.summary.capabilities)
+    cells = [attrs for tag, attrs in page.tags if tag == "td" and attrs.get("class") == "num cell"]
+    assert len(cells) == 2
+    assert build_report(folder, folder / "again.html").read_text(encoding="utf-8") == source
+
+
+def test_each_piece_of_evidence_stands_beside_a_success_on_its_task(analysis: tuple[Path, Analysis]) -> None:
+    folder, found = analysis
+    source = build_report(folder).read_text(encoding="utf-8")
+    sides = [attrs for tag, attrs in Page(source).tags if tag == "section" and attrs.get("class") == "side"]
+    embedded = {one["id"]: one for one in data_of(source)["trajectories"]}
+    for side in sides:
+        one = embedded[str(side["data-trajectory"])]
+        assert one["ok"] is (side["data-label"] == "PRESENT")
+        assert int(str(side["data-step"])) in [turn["at"] for turn in one["turns"]]
+    pairs = [one for candidate in found.summary.capabilities for one in candidate.evidence if one.contrast_id]
+    assert pairs
+    assert all(embedded[one.trajectory_id]["task"] == embedded[str(one.contrast_id)]["task"] for one in pairs)
+
+
+def test_the_page_says_how_far_two_analysts_agree_only_where_two_looked(tmp_path: Path) -> None:
+    write_sample_analysis(tmp_path)
+    assert "two analysts" not in build_report(tmp_path).read_text(encoding="utf-8")
+    write_sample_analysis(tmp_path, agreement=0.65)
+    source = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "two analysts" in source
+    assert '<td class="num" data-label="two analysts">0.65</td>' in source
+
+
+def test_the_page_of_a_huge_analysis_stays_small_and_keeps_its_evidence(tmp_path: Path) -> None:
+    found = write_sample_analysis(tmp_path, tasks=600, talk="word " * 6_000)
+    path = build_report(tmp_path)
+    assert path.stat().st_size < 5_000_000
+    embedded = {one["id"] for one in data_of(path.read_text(encoding="utf-8"))["trajectories"]}
+    assert set(found.summary.named) <= embedded
+    assert len(embedded) > len(found.summary.named)

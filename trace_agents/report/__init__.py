@@ -1,7 +1,7 @@
-"""`report.html`: one self-contained page with everything that a run found, for reading and for sending on.
+"""`report.html`: one self-contained page with everything that a run or an analysis found, to read and to send on.
 
 The page makes no request: style, script and data are inside it. It shows whatever the run has so far, so a
-run that was killed, or that only analysed, has a report too.
+run that was killed has a report too.
 """
 
 from __future__ import annotations
@@ -10,39 +10,47 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from trace_agents.analysis.results import CAPABILITIES
 from trace_agents.files import write_atomically
 from trace_agents.report import charts, words
-from trace_agents.report.gather import Contents, gather
+from trace_agents.report.gather import AnalysisContents, Contents, gather, gather_analysis
 
-__all__ = ["build_report", "render"]
+__all__ = ["build_report", "is_analysis", "render"]
 
 
-def build_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
-    """Write the page for the run in `run_dir`, to `out` or to its `report.html`; returns where.
+def build_report(folder: Path | str, out: Path | str | None = None) -> Path:
+    """Write the page for the run or the analysis in `folder`, to `out` or to its `report.html`; returns where.
 
     Raises:
-        UsageError: `run_dir` is not a run, or one of its files is malformed.
+        UsageError: `folder` is neither, or one of its files is malformed.
     """
-    contents = gather(Path(run_dir))
-    path = Path(out) if out is not None else Path(run_dir) / "report.html"
+    folder = Path(folder)
+    contents = gather_analysis(folder) if is_analysis(folder) else gather(folder)
+    path = Path(out) if out is not None else folder / "report.html"
     write_atomically(path, render(contents))
     return path
 
 
-def render(contents: Contents) -> str:
+def is_analysis(folder: Path) -> bool:
+    """`folder` holds an analysis on its own, and no run."""
+    return (folder / CAPABILITIES).is_file() and not (folder / "run.json").exists()
+
+
+def render(contents: Contents | AnalysisContents) -> str:
     """The page as text."""
     page = files(__name__) / "page"
-    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader(__name__, "page")
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.globals.update(charts=charts, words=words)
-    template = jinja.from_string((page / "report.html.jinja").read_text(encoding="utf-8"))
-    return template.render(
-        run=contents,
+    name, kind = ("run", "run") if isinstance(contents, Contents) else ("page", "analysis")
+    return jinja.get_template(f"{kind}.html.jinja").render(
+        {name: contents},
         style=Markup((page / "style.css").read_text(encoding="utf-8")),
         script=Markup((page / "script.js").read_text(encoding="utf-8")),
-        data=Markup(embed(contents.browser)),
+        data=Markup(embed(contents.found.browser)),
     )
 
 

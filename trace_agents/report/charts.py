@@ -1,4 +1,4 @@
-"""Charts as inline SVG: interval bars of the arms, small multiples of training, bars of a capability.
+"""Charts as inline SVG: interval bars of the arms, small multiples of training, gauges of a capability.
 
 Colours and text sizes are the style sheet's (`var(--...)` and classes), so charts follow light and dark.
 """
@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from trace_agents.artifacts import Arm, MetricRow
-from trace_agents.report.findings import Figure
-from trace_agents.report.words import interval, percent
+from trace_agents.report.words import between, interval, percent, signed
+from trace_agents.statistics import Interval
+
+COVERAGE, GAP = (0.0, 1.0), (-0.5, 1.0)
+"""What the gauges of a capability's figures reach from and to; what lies beyond is drawn at the end."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -53,19 +56,31 @@ def _x(share: float) -> float:
     return round(400 * share, 1)
 
 
-def figure_bar(figure: Figure, bar: float, kind: str) -> Markup:
-    """A statistic of a capability from 0 to 1, its range over runs, and the bar that it must reach."""
-    if figure.mean is None:
-        return Markup('<span class="muted">not estimable</span>')
-    width = round(120 * min(1.0, max(0.0, figure.mean)), 1)
-    parts = ['<rect class="track" x="0" y="4" width="120" height="8" rx="2"/>']
-    parts.append(f'<rect class="fill" x="0" y="4" width="{width}" height="8" rx="2"/>')
-    if figure.low is not None and figure.high is not None and figure.high > figure.low:
-        low, high = (round(120 * min(1.0, max(0.0, value)), 1) for value in (figure.low, figure.high))
-        parts.append(f'<line class="whisker" x1="{low}" y1="8" x2="{high}" y2="8"/>')
-    at = round(120 * bar, 1)
-    parts.append(f'<line class="bar-mark" x1="{at}" y1="1" x2="{at}" y2="15"/>')
-    return _svg(120, 16, parts, f"figure {kind}", f"{figure.mean:.2f}, must reach {bar:.2f}")
+def gauge(value: float | None, covers: Interval | None, least: float, span: tuple[float, float]) -> Markup:
+    """A figure of a capability as a bar from zero, its interval, and a mark at the least that it must reach."""
+    track = '<rect class="track" x="0" y="5" width="120" height="8" rx="2"/>'
+    if value is None:
+        return _svg(120, 18, [track], "measure", "not estimable")
+    start, end = sorted((_place(0.0, span), _place(value, span)))
+    kind = "gap" if span == GAP else "coverage"
+    parts = [
+        track,
+        f'<rect class="fill" x="{start}" y="5" width="{round(end - start, 1)}" height="8" rx="1.5"/>',
+    ]
+    label = f"{signed(value)}, at least {signed(least)} needed"
+    if covers is not None:
+        low, high = _place(covers.low, span), _place(covers.high, span)
+        parts.append(f'<line class="whisker" x1="{low}" y1="9" x2="{high}" y2="9"/>')
+        parts += [f'<line class="whisker" x1="{x}" y1="6" x2="{x}" y2="12"/>' for x in (low, high)]
+        label = f"{signed(value)}, 95 % interval {between(covers)}, at least {signed(least)} needed"
+    at = _place(least, span)
+    parts.append(f'<line class="least" x1="{at}" y1="1" x2="{at}" y2="17"/>')
+    return _svg(120, 18, parts, f"measure {kind}", label)
+
+
+def _place(value: float, span: tuple[float, float]) -> float:
+    low, high = span
+    return round(120 * (min(high, max(low, value)) - low) / (high - low), 1)
 
 
 def frequency_dots(passes: int | None, runs: int | None) -> Markup:

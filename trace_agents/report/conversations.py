@@ -20,8 +20,8 @@ class Cap:
 
     trajectories: int = 600
     """Evidence is embedded beyond it too."""
-    characters: int = 6_000_000
-    """Of all messages together."""
+    bytes: int = 4_000_000
+    """Of all conversations together, as they stand in the page; evidence comes first."""
     message: int = 20_000
     """Of one message; the rest is cut off, and said so."""
 
@@ -39,33 +39,59 @@ class Browsable:
     """Of them, without a verdict because infrastructure failed."""
 
 
-def browse(paths: Sequence[Path], wanted: Collection[str] = (), cap: Cap | None = None) -> Browsable:
-    """The trajectories of JSON-lines files, those with an id in `wanted` (evidence) first; files share the cap.
+def browse(paths: Sequence[Path], wanted: Sequence[str] = (), cap: Cap | None = None) -> Browsable:
+    """The trajectories of JSON-lines files, those with an id in `wanted` (evidence) first, in its order.
+
+    What does not fit is left out, least wanted first; the files share the room for the others.
 
     Raises:
         UsageError: a malformed line, with its number.
     """
     cap = cap or Cap()
-    systems: dict[str, int] = {}
     total = failures = 0
-    evidence: list[dict[str, Any]] = []
+    evidence: dict[str, dict[str, Any]] = {identity: {} for identity in wanted}
     others: list[dict[str, Any]] = []
     for path in paths:
-        room, space = cap.trajectories // len(paths), cap.characters // len(paths)
+        room = cap.trajectories // len(paths)
         for _, row in read_lines(path):
             total += 1
             failures += _verdict(row) is None
-            is_evidence = str(row.get("id", "")) in wanted
-            if not is_evidence and (room <= 0 or space <= 0):
-                continue
-            conversation = _conversation(row, systems, cap)
-            room -= 1
-            space -= sum(len(turn.get("text") or "") for turn in conversation["turns"])
-            (evidence if is_evidence else others).append(conversation)
-    return Browsable((*evidence, *others), tuple(systems), total, failures)
+            identity = str(row.get("id", ""))
+            if identity in evidence:
+                evidence[identity] = _conversation(row, cap)
+            elif room > 0:
+                others.append(_conversation(row, cap))
+                room -= 1
+    named = [conversation for conversation in evidence.values() if conversation]
+    place = {conversation["id"]: place for place, conversation in enumerate((*named, *others))}
+    fitting, systems = _fitting([*named, *_spread(others)], cap.bytes)
+    fitting.sort(key=lambda conversation: place[conversation["id"]])
+    return Browsable(tuple(fitting), systems, total, failures)
 
 
-def _conversation(row: Row, systems: dict[str, int], cap: Cap) -> dict[str, Any]:
+def _spread(conversations: Sequence[dict[str, Any]], parts: int = 8) -> Iterator[dict[str, Any]]:
+    """Every eighth first, then the ones after these: what is cut off at the end is missing evenly."""
+    for part in range(parts):
+        yield from conversations[part::parts]
+
+
+def _fitting(chosen: Sequence[dict[str, Any]], space: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """What fits into `space` bytes, and the distinct system messages, which conversations refer to by index."""
+    systems: dict[str, int] = {}
+    fitting = []
+    for conversation in chosen:
+        system = conversation["system"]
+        new = "" if system is None or system in systems else system
+        size = len(json.dumps([conversation["turns"], new], ensure_ascii=False).encode("utf-8", "replace"))
+        if size > space:
+            continue
+        space -= size
+        place = None if system is None else systems.setdefault(system, len(systems))
+        fitting.append(conversation | {"system": place})
+    return fitting, tuple(systems)
+
+
+def _conversation(row: Row, cap: Cap) -> dict[str, Any]:
     info, data = _mapping(row.get("info")), _mapping(_mapping(row.get("task")).get("data"))
     messages = list(_messages(row))
     system = next((_text(message) for _, message in messages if message.get("role") == "system"), None)
@@ -81,7 +107,7 @@ def _conversation(row: Row, systems: dict[str, int], cap: Cap) -> dict[str, Any]
         "reward": _reward(row),
         "stop": str(_first(row, "stop", "stop_condition") or _first(info, "stop") or ""),
         "error": _error(row),
-        "system": None if system is None else systems.setdefault(system, len(systems)),
+        "system": system,
         "turns": [
             _turn(at, message, cap, set(info.get("tool_errors") or ()))
             for at, message in messages
@@ -114,7 +140,7 @@ def _turn(at: int, message: Row, cap: Cap, failed_calls: Collection[str]) -> dic
     turn: dict[str, Any] = {"at": at, "role": message.get("role", "")}
     text = _text(message)
     if len(text) > cap.message:
-        text = f"{text[: cap.message]}\n… {len(text) - cap.message:,} more characters in trajectories.jsonl"
+        text = f"{text[: cap.message]}\n… {len(text) - cap.message:,} more characters"
     if text:
         turn["text"] = text
     if message.get("reasoning_content"):

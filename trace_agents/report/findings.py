@@ -1,181 +1,134 @@
-"""Capabilities and labels for the page, read leniently: a page must not fail on a field that an analyst adds."""
+"""What an analysis found, as pages show it: capabilities, majority labels, and the trajectories beside them."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from trace_agents.analysis.aggregate import Overlap
+from trace_agents.analysis.results import CAPABILITIES, LABELS, Candidate, CapabilitiesArtifact
 from trace_agents.errors import UsageError
 from trace_agents.files import read_lines
+from trace_agents.report.conversations import Browsable, browse
+
+LARGEST_MATRIX = 16
+"""Capabilities in the overlap matrix, at most."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A statistic over labelling runs."""
+class OverlapRow:
+    """A row of the overlap matrix."""
 
-    mean: float | None = None
-    """None where no run could estimate it."""
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """A trajectory that shows a capability lacking."""
-
-    trajectory: str
-    excerpt: str = ""
-    """What it says at the deciding step."""
-    contrast: str = ""
-    """A trajectory that exercises the capability on the same task; empty where there is none."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A capability of the dictionary, with what the analysis found about it."""
-
-    name: str
     title: str
-    description: str
-    kept: bool
-    reason: str = ""
-    delta: Figure = Figure()
-    coverage: Figure = Figure()
-    er_failed: Figure = Figure()
-    er_succeeded: Figure = Figure()
-    passes: int | None = None
-    """Labelling runs in which it passed both bars."""
-    runs: int | None = None
-    evidence: tuple[Pointer, ...] = ()
-    merged: tuple[str, ...] = ()
-    """Titles of the candidates that it stands for."""
+    cells: tuple[Overlap | None, ...]
+    """In the order of the rows; None for the capability itself."""
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Majority labels: trajectory -> capability -> what the browser shows."""
+class Findings:
+    """An analysis with its labels and trajectories. A run that has not come to it has no analysis."""
 
-    by_trajectory: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    runs: int = 0
-    """Labelling runs seen."""
+    analysis: CapabilitiesArtifact | None
+    trajectories: Browsable
+    labels: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Trajectory → capability → majority label, its share of the runs, and its deciding step; embedded ones only."""
+
+    @property
+    def kept(self) -> Sequence[Candidate]:
+        """Kept capabilities, by falling coverage."""
+        return self.analysis.kept if self.analysis else ()
+
+    @property
+    def others(self) -> Sequence[Candidate]:
+        """Candidates that were not kept."""
+        candidates = self.analysis.capabilities if self.analysis else ()
+        return [candidate for candidate in candidates if not candidate.selection.kept]
+
+    @property
+    def compared(self) -> bool:
+        """A second analyst looked, so there is a column for what it says."""
+        return any(candidate.agreement is not None for candidate in (*self.kept, *self.others))
+
+    @property
+    def overlap_rows(self) -> Sequence[OverlapRow]:
+        """The overlap matrix; empty with fewer than two capabilities, or where nothing was said of it."""
+        shown = [candidate for candidate in (*self.kept, *self.others) if candidate.overlap][:LARGEST_MATRIX]
+        names = [candidate.capability.name for candidate in shown]
+        return [
+            OverlapRow(one.capability.title or one.capability.name, tuple(one.overlap.get(name) for name in names))
+            for one in shown
+        ]
+
+    @property
+    def browsable(self) -> frozenset[str]:
+        """Ids of the trajectories that the page embeds."""
+        return frozenset(conversation["id"] for conversation in self.trajectories.conversations)
+
+    @property
+    def browser(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        named = [candidate.capability for candidate in (*self.kept, *self.others)]
+        return {
+            "trajectories": self.trajectories.conversations,
+            "systems": self.trajectories.systems,
+            "capabilities": {capability.name: capability.title or capability.name for capability in named},
+            "labels": self.labels,
+        }
 
 
-def read_findings(path: Path) -> tuple[Finding, ...]:
-    """The capabilities in `capabilities.json`, in its order; empty where there is no such file.
+def read_findings(folder: Path, trajectories: Sequence[str]) -> Findings:
+    """The analysis in `folder`, with the trajectories of those files (of `trajectories`) that are there.
 
     Raises:
-        UsageError: not JSON, or it holds no list of capabilities.
+        UsageError: a file is malformed, or of a schema version that this package does not read.
     """
-    if not path.exists():
-        return ()
+    analysis = read_capabilities(folder / CAPABILITIES) if (folder / CAPABILITIES).exists() else None
+    paths = [folder / name for name in trajectories if (folder / name).exists()]
+    found = Findings(analysis, browse(paths, analysis.named if analysis else ()))
+    return Findings(analysis, found.trajectories, read_labels(folder / LABELS, found.browsable))
+
+
+def read_capabilities(path: Path) -> CapabilitiesArtifact:
+    """`capabilities.json`.
+
+    Raises:
+        UsageError: it is not what this package writes.
+    """
     try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{str(path)!r} is not JSON ({error}): run the analysis again") from error
-    entries = data.get("capabilities") if isinstance(data, dict) else data
-    if not isinstance(entries, list):
-        raise UsageError(f"{str(path)!r} holds no list 'capabilities': run the analysis again")
-    return tuple(_finding(_flat(entry)) for entry in entries)
+        return CapabilitiesArtifact.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        raise UsageError(
+            f"{str(path)!r} is not an analysis that this package reads ({where}: {problem['msg']}): "
+            "run the analysis again"
+        ) from error
 
 
-def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with its nested parts (`capability`, `selection`, `contrast`) lifted to one level."""
-    nested = ("selection", "contrast", "capability", "statistics")
-    parts = [entry[key] for key in nested if isinstance(entry.get(key), Mapping)]
-    out: dict[str, Any] = {}
-    for part in (*parts, entry):
-        out |= part
-    return out
+def read_labels(path: Path, only: Collection[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The majority label of each capability over the runs, for the trajectories in `only`; empty without the file.
 
-
-def _finding(entry: Mapping[str, Any]) -> Finding:
-    name = str(entry.get("name") or entry.get("slug") or "")
-    return Finding(
-        name=name,
-        title=str(entry.get("title") or name.replace("-", " ")),
-        description=str(entry.get("description") or ""),
-        kept=bool(entry.get("kept", entry.get("selected", True))),
-        reason=str(entry.get("reason") or ""),
-        delta=_figure(entry.get("delta")),
-        coverage=_figure(entry.get("coverage")),
-        er_failed=_figure(entry.get("er_failed")),
-        er_succeeded=_figure(entry.get("er_succeeded")),
-        passes=entry.get("passes"),
-        runs=entry.get("runs") if isinstance(entry.get("runs"), int) else None,
-        evidence=tuple({one.trajectory: one for one in _pointers(entry.get("evidence") or ())}.values()),
-        merged=tuple(str(title) for title in entry.get("merged") or ()),
-    )
-
-
-def _figure(value: Any) -> Figure:
-    if isinstance(value, Mapping):
-        return Figure(value.get("mean", value.get("value")), value.get("low"), value.get("high"))
-    return Figure(float(value)) if isinstance(value, int | float) else Figure()
-
-
-def _pointers(evidence: Any) -> list[Pointer]:
-    """Evidence given as trajectory ids, as records, or as lists of either by kind."""
-    if isinstance(evidence, str):
-        return [Pointer(evidence)]
-    if isinstance(evidence, list | tuple):
-        return [one for part in evidence for one in _pointers(part)]
-    if not isinstance(evidence, Mapping):
-        return []
-    key = next((key for key in ("trajectory_id", "trajectory", "id") if isinstance(evidence.get(key), str)), None)
-    if key is None:
-        return [one for part in evidence.values() for one in _pointers(part)]
-    return [Pointer(evidence[key], str(evidence.get("excerpt") or ""), str(evidence.get("contrast_id") or ""))]
-
-
-def read_labels(path: Path) -> Labels:
-    """The majority label of each trajectory and capability over the runs; empty where there is no such file.
-
-    The deciding step and the reason are those of the first run that gave the majority label.
+    The deciding step is that of the first run that gave the majority label.
     """
     if not path.exists():
-        return Labels()
-    votes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    runs = set()
-    for _, row in read_lines(path):
-        runs.add(row.get("run", 0))
-        for one in _spread(row):
-            votes.setdefault((str(_trajectory(row)), str(one.get("capability", ""))), []).append(one)
+        return {}
+    given: dict[tuple[str, str], list[tuple[str, int | None]]] = {}
+    for number, row in read_lines(path):
+        if row.get("trajectory_id") in only:
+            try:
+                key = (row["trajectory_id"], row["capability"])
+                given.setdefault(key, []).append((row["label"], row["step"]))
+            except KeyError as error:
+                raise UsageError(f"line {number} of {str(path)!r} has no {error}: run the analysis again") from error
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for (trajectory, capability), rows in votes.items():
-        majority, count = Counter(str(row["label"]).upper() for row in rows).most_common(1)[0]
-        first = next(row for row in rows if str(row["label"]).upper() == majority)
-        found.setdefault(trajectory, {})[capability] = {
-            "label": majority,
-            "share": round(count / len(rows), 3),
-            "step": _step(first),
-            "why": str(first.get("reason") or first.get("rationale") or first.get("why") or ""),
-        }
-    return Labels(found, len(runs))
-
-
-def _spread(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A row that labels one capability, or a row with a mapping of `labels`, as rows of one capability each."""
-    labels = row.get("labels")
-    if not isinstance(labels, Mapping):
-        return [row] if "label" in row else []
-    return [
-        {"capability": name, **(one if isinstance(one, Mapping) else {"label": one})} for name, one in labels.items()
-    ]
-
-
-def _trajectory(row: Mapping[str, Any]) -> Any:
-    return row.get("trajectory_id") or row.get("trajectory") or row.get("id") or ""
-
-
-def _step(row: Mapping[str, Any]) -> int | None:
-    for key in ("step", "at", "message", "deciding_step", "steps"):
-        value = row.get(key)
-        if isinstance(value, list) and value:
-            value = value[0]
-        if isinstance(value, int):
-            return value
-    return None
+    for (trajectory, capability), labels in given.items():
+        majority, count = Counter(label for label, _ in labels).most_common(1)[0]
+        step = next(step for label, step in labels if label == majority)
+        entry = {"label": majority, "share": round(count / len(labels), 3), "step": step}
+        found.setdefault(trajectory, {})[capability] = entry
+    return found

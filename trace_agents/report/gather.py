@@ -1,12 +1,13 @@
-"""Everything that the page shows, gathered from a run's files."""
+"""Everything that a page shows, gathered from the files of a run or of an analysis."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
 
+from trace_agents.analysis.results import EVIDENCE_FILE
 from trace_agents.arms import NONE
 from trace_agents.artifacts import (
     Arm,
@@ -18,13 +19,12 @@ from trace_agents.artifacts import (
     StageRecord,
 )
 from trace_agents.config import RunConfig
-from trace_agents.report.conversations import Browsable, browse
-from trace_agents.report.findings import Finding, Labels, read_findings, read_labels
+from trace_agents.report.findings import Findings, read_findings
 from trace_agents.runstore import RunStore
 from trace_agents.statistics import Estimate
 
 TRACES = ("trajectories.jsonl", "evaluation-trajectories.jsonl")
-"""Files of a run that hold trajectories."""
+"""Files of a run that hold trajectories: the base agent's rollouts, then those kept from the evaluation."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,11 @@ class Contents:
     config: RunConfig
     stages: tuple[StageRecord, ...]
     evaluation: EvaluationArtifact | None
-    findings: tuple[Finding, ...]
-    labels: Labels
+    found: Findings
     metrics: dict[str, tuple[MetricRow, ...]]
     """Iterations by adapter."""
     certificates: tuple[CertificateRow, ...]
     router: RouterArtifact | None
-    trajectories: Browsable
 
     @property
     def base(self) -> Arm | None:
@@ -81,22 +79,20 @@ class Contents:
         """Names of the certificate checks, in the order of the first certificate that has them."""
         return list(dict.fromkeys(check.name for row in self.certificates for check in row.checks))
 
-    @property
-    def browser(self) -> dict[str, Any]:
-        """What the page's script reads."""
-        found = self.trajectories
-        shown = {conversation["id"] for conversation in found.conversations}
-        return {
-            "trajectories": found.conversations,
-            "systems": found.systems,
-            "capabilities": {finding.name: finding.title for finding in self.findings},
-            "labels": {key: value for key, value in self.labels.by_trajectory.items() if key in shown},
-        }
+
+@dataclass(frozen=True)
+class AnalysisContents:
+    """An analysis on its own, as the page reads it."""
+
+    found: Findings
+    package: str
+    """Version of trace-agents."""
 
     @property
-    def browsable(self) -> frozenset[str]:
-        """Ids of the trajectories that the page embeds."""
-        return frozenset(conversation["id"] for conversation in self.trajectories.conversations)
+    def subject(self) -> str:
+        """Who was analysed and where, in front of other facts; empty where the trajectories do not say."""
+        said = [{str(one[key]) for one in self.found.trajectories.conversations} for key in ("agent", "env")]
+        return "".join(f"{next(iter(names))} · " for names in said if len(names) == 1 and names != {""})
 
 
 def gather(run_dir: Path) -> Contents:
@@ -106,21 +102,16 @@ def gather(run_dir: Path) -> Contents:
         UsageError: not a run, or a malformed file.
     """
     store = RunStore.open(run_dir, write=False)
-    findings = read_findings(store.path("capabilities.json"))
-    pointers = [pointer for finding in findings for pointer in finding.evidence]
-    evidence = {one for pointer in pointers for one in (pointer.trajectory, pointer.contrast)}
     has = store.has
     return Contents(
         facts=store.read_json("run.json", RunFacts),
         config=store.config,
         stages=tuple(store.stages.values()),
         evaluation=store.read_json("evaluation.json", EvaluationArtifact) if has("evaluation.json") else None,
-        findings=findings,
-        labels=read_labels(store.path("labels.jsonl")),
+        found=read_findings(store.root, TRACES),
         metrics=_metrics(store),
         certificates=tuple(store.read_jsonl("certificates.jsonl", CertificateRow)) if has("certificates.jsonl") else (),
         router=store.read_json("router.json", RouterArtifact) if has("router.json") else None,
-        trajectories=_trajectories(store, evidence),
     )
 
 
@@ -132,6 +123,10 @@ def _metrics(store: RunStore) -> dict[str, tuple[MetricRow, ...]]:
     return {name: tuple(sorted(found, key=lambda row: row.iteration)) for name, found in rows.items()}
 
 
-def _trajectories(store: RunStore, evidence: Collection[str]) -> Browsable:
-    """Rollouts of the base agent, then those kept from the evaluation."""
-    return browse([store.path(name) for name in TRACES if store.has(name)], evidence)
+def gather_analysis(folder: Path) -> AnalysisContents:
+    """Read the analysis in `folder`.
+
+    Raises:
+        UsageError: a malformed file.
+    """
+    return AnalysisContents(read_findings(folder, [EVIDENCE_FILE]), installed_version("trace-agents"))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from trace_agents.statistics import Difference, Estimate
+from trace_agents.statistics import Difference, Estimate, Interval
 
 KINDS = {
     "base": "frozen base agent",
@@ -36,6 +36,21 @@ def points(difference: Difference) -> str:
 def points_interval(difference: Difference) -> str:
     """`+8.0 to +20.3`."""
     return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+
+
+def figure(value: float | None) -> str:
+    """`0.43`; a dash where it is not estimable."""
+    return "–" if value is None else signed(value)
+
+
+def signed(value: float) -> str:
+    """`0.43`, `−0.12`: with a minus sign as wide as a digit, and no sign on what rounds to zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
+def between(interval: Interval) -> str:
+    """`0.31 to 0.55`."""
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def p_value(p: float) -> str:

@@ -8,14 +8,6 @@
   document.getElementById("theme").addEventListener("click", () => paint(root.dataset.theme === "dark" ? "light" : "dark"));
 
   const data = JSON.parse(document.getElementById("data").textContent);
-  const list = document.getElementById("list");
-  if (!list) return;
-  const chat = document.getElementById("chat");
-  const count = document.getElementById("f-count");
-  const field = (name) => document.getElementById(`f-${name}`);
-  const PAGE = 150;
-  const SELECTS = ["outcome", "capability", "label", "env", "agent", "stage"];
-
   // Text only ever enters the page as text nodes: what a trajectory says is never markup.
   const make = (tag, kind, ...children) => {
     const node = document.createElement(tag);
@@ -27,7 +19,84 @@
   const sign = { pass: ["yes", "✓"], fail: ["no", "✗"], none: ["muted", "?"] };
   const labelsOf = (t) => data.labels[t.id] || {};
   const titleOf = (name) => data.capabilities[name] || name;
+  const taskOf = (t) => (/^\d+$/.test(t.task) ? `task ${t.task}` : t.task || t.id);
   const trialOf = (t) => (t.trial === null ? "" : `trial ${t.trial}`);
+  // Whatever fits on a line stays on it; the rest is broken open one level.
+  const laid = (value, indent = "") => {
+    const line = JSON.stringify(value);
+    if (typeof value !== "object" || value === null || line.length + indent.length <= 76) return line;
+    const inner = `${indent}  `;
+    const parts = Array.isArray(value)
+      ? value.map((item) => inner + laid(item, inner))
+      : Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${laid(item, inner)}`);
+    const [begin, end] = Array.isArray(value) ? "[]" : "{}";
+    return `${begin}\n${parts.join(",\n")}\n${indent}${end}`;
+  };
+  const pretty = (value) => {
+    if (typeof value !== "string") return laid(value);
+    try {
+      const parsed = JSON.parse(value);
+      return typeof parsed === "object" && parsed !== null ? laid(parsed) : value;
+    } catch { return value; }
+  };
+  const folded = (text, lines) => {
+    const all = text.split("\n");
+    if (all.length <= lines + 3) return make("pre", "", text);
+    const rest = make("details", "", make("summary", "", `${all.length - lines} more lines`), make("pre", "", all.slice(lines).join("\n")));
+    return make("div", "", make("pre", "", all.slice(0, lines).join("\n")), rest);
+  };
+  const speaker = (turn) => (turn.role === "tool" ? `${turn.name || "tool"} returned${turn.error ? " an error" : ""}` : turn.role === "assistant" ? "agent" : turn.role);
+  const bubble = (turn, decisions) => {
+    const node = make("div", `turn ${turn.role}${turn.error ? " failed" : ""}`, make("span", "who", speaker(turn)));
+    node.dataset.at = turn.at;
+    if (turn.thought) node.append(make("div", "thought", turn.thought));
+    if (turn.text) node.append(turn.role === "tool" ? folded(pretty(turn.text), 14) : turn.text);
+    for (const call of turn.calls || []) {
+      const text = typeof call.arguments === "string" ? call.arguments : laid(call.arguments);
+      node.append(make("div", "call", make("b", "", call.name), make("pre", text.includes("\n") ? "block" : "", text)));
+    }
+    for (const [name, found] of decisions) {
+      node.classList.add("decided", found.label);
+      node.append(make("div", "why", `${found.label}: ${titleOf(name)}${found.why ? ` (${found.why})` : ""}`));
+    }
+    return node;
+  };
+  // Evidence: both sides are drawn when they are first opened, each scrolled to the step that decides.
+  const byId = new Map(data.trajectories.map((t) => [t.id, t]));
+  const fillPane = (side, capability) => {
+    const t = byId.get(side.dataset.trajectory);
+    if (!t) return;
+    const pane = side.querySelector(".pane");
+    const step = side.dataset.step === "" ? null : Number(side.dataset.step);
+    const decision = [[capability, { label: side.dataset.label }]];
+    pane.replaceChildren(...t.turns.map((turn) => bubble(turn, turn.at === step ? decision : [])));
+    const decided = pane.querySelector(".decided");
+    if (decided) pane.scrollTop = decided.offsetTop - pane.offsetTop - Math.max(24, (pane.clientHeight - decided.offsetHeight) / 2);
+  };
+  for (const proof of document.querySelectorAll(".proof")) {
+    const draw = () => { for (const side of proof.querySelectorAll(".side")) fillPane(side, proof.dataset.capability); };
+    proof.addEventListener("toggle", draw, { once: true });
+  }
+  const first = document.querySelector("#evidence .proof");
+  if (first) first.open = true;
+  const reveal = () => {
+    const target = location.hash.startsWith("#capability-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const closed = target && target.closest("details:not([open])");
+    if (!closed) return;
+    closed.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
+  const list = document.getElementById("list");
+  if (!list) return;
+  const chat = document.getElementById("chat");
+  const count = document.getElementById("f-count");
+  const field = (name) => document.getElementById(`f-${name}`);
+  const PAGE = 150;
+  const SELECTS = ["outcome", "capability", "label", "env", "agent", "stage"];
+
   const words = new Map();
   const textOf = (t) => {
     if (!words.has(t.id)) {
@@ -71,7 +140,7 @@
   const row = (t) => {
     const [kind, mark] = sign[outcome(t)];
     const item = make("button", "item",
-      make("b", "", make("i", kind, `${mark} `), t.task || t.id),
+      make("b", "", make("i", kind, `${mark} `), taskOf(t)),
       make("span", "", [trialOf(t), t.agent, t.env, t.reward === null ? "" : `reward ${t.reward}`, t.error].filter(Boolean).join(" · ")));
     item.type = "button";
     item.setAttribute("role", "option");
@@ -99,46 +168,6 @@
     extend();
   };
 
-  // Whatever fits on a line stays on it; the rest is broken open one level.
-  const laid = (value, indent = "") => {
-    const line = JSON.stringify(value);
-    if (typeof value !== "object" || value === null || line.length + indent.length <= 76) return line;
-    const inner = `${indent}  `;
-    const parts = Array.isArray(value)
-      ? value.map((item) => inner + laid(item, inner))
-      : Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${laid(item, inner)}`);
-    const [begin, end] = Array.isArray(value) ? "[]" : "{}";
-    return `${begin}\n${parts.join(",\n")}\n${indent}${end}`;
-  };
-  const pretty = (value) => {
-    if (typeof value !== "string") return laid(value);
-    try {
-      const parsed = JSON.parse(value);
-      return typeof parsed === "object" && parsed !== null ? laid(parsed) : value;
-    } catch { return value; }
-  };
-  const folded = (text, lines) => {
-    const all = text.split("\n");
-    if (all.length <= lines + 3) return make("pre", "", text);
-    const rest = make("details", "", make("summary", "", `${all.length - lines} more lines`), make("pre", "", all.slice(lines).join("\n")));
-    return make("div", "", make("pre", "", all.slice(0, lines).join("\n")), rest);
-  };
-  const speaker = (turn) => (turn.role === "tool" ? `${turn.name || "tool"} returned${turn.error ? " an error" : ""}` : turn.role === "assistant" ? "agent" : turn.role);
-  const bubble = (turn, decisions) => {
-    const node = make("div", `turn ${turn.role}${turn.error ? " failed" : ""}`, make("span", "who", speaker(turn)));
-    node.dataset.at = turn.at;
-    if (turn.thought) node.append(make("div", "thought", turn.thought));
-    if (turn.text) node.append(turn.role === "tool" ? folded(pretty(turn.text), 14) : turn.text);
-    for (const call of turn.calls || []) {
-      const text = typeof call.arguments === "string" ? call.arguments : laid(call.arguments);
-      node.append(make("div", "call", make("b", "", call.name), make("pre", text.includes("\n") ? "block" : "", text)));
-    }
-    for (const [name, found] of decisions) {
-      node.classList.add("decided");
-      node.append(make("div", "why", `${found.label}: ${titleOf(name)}${found.why ? ` (${found.why})` : ""}`));
-    }
-    return node;
-  };
   const chips = (t) => Object.entries(labelsOf(t)).filter(([, found]) => found.label !== "NA").map(([name, found]) => {
     const chip = make("button", `chip ${found.label}`, `${titleOf(name)}: ${found.label.toLowerCase()}`);
     chip.type = "button";
@@ -153,7 +182,7 @@
     selected = t;
     const [kind, mark] = sign[outcome(t)];
     const facts = [trialOf(t), t.env, t.agent, t.stage, t.reward === null ? "" : `reward ${t.reward}`, t.stop && `ended by ${t.stop}`, t.needs.length ? `needs ${t.needs.join(", ")}` : "", t.id];
-    const meta = make("div", "meta", make("h3", "", make("span", kind, `${mark} `), t.task || t.id), ...facts.filter(Boolean).map((fact) => make("span", "", fact)));
+    const meta = make("div", "meta", make("h3", "", make("span", kind, `${mark} `), taskOf(t)), ...facts.filter(Boolean).map((fact) => make("span", "", fact)));
     const decisions = Object.entries(labelsOf(t)).filter(([, found]) => found.label !== "NA" && found.step !== null);
     const parts = [meta, make("div", "labels", ...chips(t))];
     if (t.error) parts.push(make("p", "note", `no verdict: ${t.error}`));
