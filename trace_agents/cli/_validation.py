@@ -1,0 +1,56 @@
+"""`trace-agents analyze --validate`: how well planted deficits are found, beside the ablations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trace_agents.analysis.validation.kit import Summary, Validation
+
+
+def validation(context: typer.Context, asked: bool) -> None:
+    """Callback of `--validate`: measures, prints a table (or JSON with `--json`), and leaves the command."""
+    if not asked or context.resilient_parsing:
+        return
+    from trace_agents.analysis.validation.kit import validate as measure
+    from trace_agents.cli._progress import console, watch
+
+    if context.params.get("json"):
+        typer.echo(measure().model_dump_json(indent=2))
+        raise typer.Exit
+    screen = console()
+    with watch(screen) as progress:
+        found = measure(progress=progress)
+    screen.print(_methods("Planted deficits, domains that the analyst was developed with", found.developed))
+    screen.print(_methods("Planted deficits, held-out domains", found.held_out))
+    screen.print(_stability(found))
+    raise typer.Exit
+
+
+def _methods(title: str, summaries: tuple[Summary, ...]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for heading in ("precision", "recall", "rank correlation", "lists scored"):
+        table.add_column(heading, justify="right")
+    for one in summaries:
+        figures = [f"{value:.2f}" for value in (one.precision, one.recall, one.rank_correlation)]
+        table.add_row(one.method, *figures, str(len(one.scores)))
+    return table
+
+
+def _stability(found: Validation) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Ten independent selections", title_justify="left")
+    for heading in ("domain", "same top four", "least frequent of the top four"):
+        table.add_column(heading)
+    for one in found.stability:
+        least = sorted(one.frequency.values(), reverse=True)[:4][-1:]
+        table.add_row(one.domain, f"{one.same_top:.0%}", f"{least[0]:.0%}" if least else "–")
+    return table
