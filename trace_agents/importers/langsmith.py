@@ -39,23 +39,24 @@ def looks_like(row: Mapping[str, Any]) -> bool:
 
 @dataclass
 class _Trace:
-    """What is kept of a trace's runs."""
+    """What is kept of a trace's runs, as JSON text: that takes a fifth of the memory while the file is read on."""
 
     row: Row
-    root: Mapping[str, Any] | None = None
-    llm: Mapping[str, Any] | None = None
-    length: int = 0
+    root: str | None = None
+    llm: str | None = None
+    rank: tuple[int, str] = (-1, "")
+    """Number of input messages of `llm`, and when it began."""
     tools: list[Mapping[str, Any]] = field(default_factory=list)
 
     def add(self, row: Row, run: Mapping[str, Any]) -> None:
         kind = run.get("run_type")
         if not run.get("parent_run_id"):
             self.row = Row(row.file, row.number, {"id": run.get("id")})
-            self.root = {key: value for key, value in run.items() if key != "child_runs"}
+            self.root = _text({key: value for key, value in run.items() if key != "child_runs"})
         if kind == "llm":
-            length = len(messages_in(run.get("inputs")))
-            if self.llm is None or (length, _start(run)) > (self.length, _start(self.llm)):
-                self.llm, self.length = run, length
+            rank = (len(messages_in(run.get("inputs"))), _start(run))
+            if self.llm is None or rank > self.rank:
+                self.llm, self.rank = _text({key: run.get(key) for key in ("inputs", "outputs", "extra")}), rank
         elif kind == "tool":
             self.tools.append({key: run.get(key) for key in ("name", "inputs", "outputs", "error", "start_time")})
 
@@ -63,7 +64,12 @@ class _Trace:
         if self.root is None:
             reason = f"no root run of the trace of run {text_of(mapping(self.row.value).get('id'))!r}: export it too"
             return Row(self.row.file, self.row.number, None, reason)
-        return Row(self.row.file, self.row.number, self.root, None, {"llm": self.llm, "tools": self.tools})
+        context = {"llm": json.loads(self.llm or "null"), "tools": self.tools}
+        return Row(self.row.file, self.row.number, json.loads(self.root), None, context)
+
+
+def _text(run: Mapping[str, Any]) -> str:
+    return json.dumps(run, ensure_ascii=False)
 
 
 def joined(rows: Iterable[Row]) -> Iterator[Row]:
@@ -83,7 +89,8 @@ def joined(rows: Iterable[Row]) -> Iterator[Row]:
         if trace.root is not None and row.value.get("child_runs"):
             # A nested trace is whole, so it need not wait for the end of the file.
             yield traces.pop((str(row.file), name)).joined()
-    yield from (trace.joined() for trace in traces.values())
+    for key in list(traces):
+        yield traces.pop(key).joined()
 
 
 def _trace_of(run: Mapping[str, Any]) -> str:
