@@ -95,7 +95,7 @@ def test_names_read_like_capabilities() -> None:
         "Tell the user “value” after getting the lab result",
         "Take “payer” from the “insurer” on record when billing the visit",
         "Recover from “appointment … is on hold” when rescheduling",
-        "Handle every appointment that the user names",
+        "Handle everything that the user names",
     }
     for candidate in candidates:
         assert candidate.capability.name == candidate.capability.name.lower()

@@ -9,6 +9,9 @@ from trace_agents.analysis.grammar import NOT_APPLICABLE, Fact, Finding, Stateme
 from trace_agents.analysis.values import mentions
 from trace_agents.analysis.views import CallView, View, linked
 
+Occasion = tuple[int, CallView, CallView | None]
+"""When facts decide a guard: (deciding message, result that they are read of, call that they are read about)."""
+
 
 class Use(Statement):
     """Calls one of the tools, successfully."""
@@ -32,19 +35,27 @@ class Refrain(Statement):
 
     def judge(self, view: View) -> Finding:
         """LACKING at the first forbidden call that worked; NA where the facts were never seen."""
-        calls = [call for call in view.by_tool.get(self.tool, ()) if call.ok]
         if not self.facts:
+            calls = [call for call in view.by_tool.get(self.tool, ()) if call.ok]
             return verdict(not calls, calls[0].at if calls else view.last)
-        sources = [call for call in view.by_tool.get(self.facts[0].tool, ()) if call.ok]
-        for call in calls:
-            before = [source for source in sources if source.at < call.at and linked(call, source)]
-            if before and self._all_hold(before[-1], call):
-                return verdict(False, call.at)
-        seen = [source for source in sources if self._all_hold(source, None)]
-        return verdict(True, seen[0].result_at) if seen else NOT_APPLICABLE
+        for occasions, present in zip(self.occasions(view), (False, True), strict=True):
+            for at, source, about in occasions:
+                if all(fact.holds(source, about) for fact in self.facts):
+                    return verdict(present, at)
+        return NOT_APPLICABLE
 
-    def _all_hold(self, source: CallView, about: CallView | None) -> bool:
-        return all(fact.holds(source, about) for fact in self.facts)
+    def occasions(self, view: View) -> tuple[list[Occasion], list[Occasion]]:
+        """When the facts forbid a call, and when they were seen at all: (deciding message, result, about which call).
+
+        A call is judged by the latest linked result before it.
+        """
+        sources = [call for call in view.by_tool.get(self.facts[0].tool, ()) if call.ok]
+        calls: list[Occasion] = []
+        for call in view.by_tool.get(self.tool, ()) if sources else ():
+            before = [source for source in sources if source.at < call.at and linked(call, source)] if call.ok else []
+            if before:
+                calls.append((call.at, before[-1], call))
+        return calls, [(source.result_at, source, None) for source in sources]
 
 
 class Before(Statement):

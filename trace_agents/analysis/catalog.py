@@ -53,11 +53,12 @@ def survey(views: Sequence[View]) -> Catalog:
     # A call that could not be parsed may have an empty name.
     tools = tuple(sorted({*specs, *called} - {""}, key=lambda name: (-called[name], name)))
     writes = frozenset(tool for tool in tools if is_write(tool, specs.get(tool), views))
+    told = frozenset(tool for tool in writes if says_write(tool, specs.get(tool)))
     return Catalog(
         tools=tools,
         writes=writes,
         identifiers=_identifiers(views),
-        facts=tuple(_named_by_instructions(_facts(views, writes), views)),
+        facts=tuple(_named_by_instructions(_facts(views, told), views)),
         intents=_intents(views, [tool for tool in tools if called[tool]]),
     )
 
@@ -68,14 +69,8 @@ def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
     A tool of unknown verb counts as a read where it takes no arguments, or where most of what it returns is news:
     not in its arguments, and not what most of its calls return.
     """
-    hints = (spec.annotations if spec else None) or {}
-    if "readOnlyHint" in hints:
-        return not hints["readOnlyHint"]
-    if hints.get("destructiveHint"):
-        return True
-    for token in words_of(name):
-        if token in _WRITES:
-            return _WRITES[token]
+    if (said := says_write(name, spec)) is not None:
+        return said
     calls = [call for view in views[:500] for call in view.by_tool.get(name, ()) if call.ok]
     if not any(call.arguments for call in calls):
         return not calls
@@ -87,6 +82,16 @@ def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
             leaf.value not in given and 2 * returned[leaf.path, leaf.value] <= len(calls) for leaf in call.result
         )
     return news <= returned.total() / 2
+
+
+def says_write(name: str, spec: ToolSpec | None) -> bool | None:
+    """Whether a tool's annotations, else its name's verb, say that it changes state; None where neither tells."""
+    hints = (spec.annotations if spec else None) or {}
+    if "readOnlyHint" in hints:
+        return not hints["readOnlyHint"]
+    if hints.get("destructiveHint"):
+        return True
+    return next((_WRITES[token] for token in words_of(name) if token in _WRITES), None)
 
 
 def raw_leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

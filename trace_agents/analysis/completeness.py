@@ -19,10 +19,13 @@ class Cover(Statement):
     """Regular expression of the family."""
     least: int = 1
     """NA where the user named fewer."""
+    others: tuple[tuple[str, str], ...] = ()
+    """Argument name and pattern of further families that count with it."""
 
     def judge(self, view: View) -> Finding:
         """LACKING at the agent's last message where a named identifier was never used."""
-        named = named_identifiers(self.pattern, view.user_text)
+        patterns = (self.pattern, *(pattern for _, pattern in self.others))
+        named = {value for pattern in patterns for value in view.named(pattern)}
         if len(named) < self.least:
             return NOT_APPLICABLE
         used = {leaf.value for call in view.calls for leaf in call.arguments}

@@ -60,7 +60,8 @@ def do(tool: str) -> str:
 
 
 def _split(tool: str) -> tuple[str, list[str]]:
-    parts = words_of(tool) or ["use"]
+    space, _, name = tool.rpartition(".")  # A name space, as in `Trips.Estimate`, says what the deed is done to.
+    parts = [*words_of(name), *words_of(space)] or ["use"]
     return parts[0], parts[1:]
 
 

@@ -5,15 +5,16 @@ Axes: S statements, T trajectories, C conditions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trace_agents.analysis.catalog import Catalog, own_terms, task_terms
+from trace_agents.analysis.guards import guards_together, judge_guards
 from trace_agents.analysis.significance import LACKING, NA, PRESENT, Counts, Floats, Labels, Outcomes, explained
-from trace_agents.analysis.statements import AnyOf, Condition, Refrain, Report, Said, Seen, Statement, Use
+from trace_agents.analysis.statements import AnyOf, Condition, Finding, Refrain, Report, Said, Seen, Statement, Use
 from trace_agents.analysis.views import View
 from trace_agents.types import Label
 
@@ -56,13 +57,25 @@ def label_all(statements: Sequence[Statement], views: Sequence[View]) -> LabelMa
     labels = np.zeros((len(statements), len(views)), dtype=np.int8)
     decided = np.ones(len(statements))
     lengths = np.array([max(len(view.trajectory.messages) - 1, 1) for view in views], dtype=np.float64)
-    for row, statement in enumerate(statements):
-        found = [statement.evaluate(view) for view in views]
+    for row, found in _findings(statements, views):
         labels[row] = [CODES[finding.label] for finding in found]
         if (lacking := labels[row] == LACKING).any():
             steps = np.array([finding.at or 0 for finding in found], dtype=np.float64)
             decided[row] = (steps / lengths)[lacking].mean()
     return LabelMatrix(tuple(statements), labels, decided)
+
+
+def _findings(statements: Sequence[Statement], views: Sequence[View]) -> Iterator[tuple[int, Sequence[Finding]]]:
+    """(row, a finding for each view) of every statement; guards of the same calls are judged together."""
+    guards = {row: one for row, one in enumerate(statements) if isinstance(one, Refrain) and one.facts and not one.when}
+    for row, statement in enumerate(statements):
+        if row not in guards:
+            yield row, [statement.evaluate(view) for view in views]
+    rows = list(guards)
+    for group in guards_together(list(guards.values())):
+        together = [guards[rows[index]] for index in group]
+        for index, found in zip(group, zip(*judge_guards(together, views), strict=True), strict=True):
+            yield rows[index], found
 
 
 NARROWABLE = (Use, Refrain, Report)

@@ -27,7 +27,7 @@ from trace_agents.analysis.statements import (
     Sweep,
     Use,
 )
-from trace_agents.analysis.values import mentions, named_identifiers
+from trace_agents.analysis.values import mentions
 from trace_agents.analysis.views import CallView, View, field_values, leaf_name, linked
 
 _LEAST = 5
@@ -158,10 +158,15 @@ def _keyed(call: CallView, values: tuple[str, ...]) -> set[tuple[str, str]]:
 
 
 def _completeness(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
+    families = []
     for family, pattern in sorted(catalog.identifiers.items()):
-        named = sum(bool(_given(view, family) & set(named_identifiers(pattern, view.user_text))) for view in views)
+        named = sum(bool(_given(view, family).intersection(view.named(pattern))) for view in views)
         if named >= _LEAST and named >= 0.05 * len(views):
+            families.append((family, pattern))
             yield from (Cover(family=family, pattern=pattern, least=least) for least in (1, 2))
+    if len(families) > 1:
+        (family, pattern), *others = families
+        yield from (Cover(family=family, pattern=pattern, least=least, others=tuple(others)) for least in (1, 2))
     yield from _listings(views, catalog)
     requests = tuple((tool, catalog.intents[tool]) for tool in sorted(catalog.writes) if tool in catalog.intents)
     if requests:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from trace_agents.analysis.analyst import Discovered, RunLabels
 from trace_agents.analysis.discovery import Discovery, DiscoveryConfig, discover, outcomes_of
 from trace_agents.analysis.matrix import label_all
 from trace_agents.analysis.significance import count, explained, within_tasks
-from trace_agents.analysis.statements import statement_from
+from trace_agents.analysis.statements import Finding, Statement, statement_from
 from trace_agents.analysis.views import View, read
 from trace_agents.analysis.wording import capability_of, word
 from trace_agents.errors import UsageError
@@ -48,7 +48,8 @@ class StatisticalAnalyst:
 
     def __init__(self, config: StatisticalConfig | None = None, seed: int = 0) -> None:
         self.config = config or StatisticalConfig.seeded(seed)
-        self._views: dict[int, tuple[Trajectory, View]] = {}
+        self._statements: dict[str, Statement] = {}
+        self._found: dict[int, tuple[Trajectory, dict[str, Finding]]] = {}
 
     async def discover(self, trajectories: Sequence[Trajectory]) -> Sequence[Discovered]:
         """See `Analyst`; deterministic in the trajectories and the configuration's seed."""
@@ -75,20 +76,37 @@ class StatisticalAnalyst:
         return await asyncio.to_thread(self._label, trajectories, dictionary, run)
 
     def _label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
-        views = [self._view(trajectory) for trajectory in trajectories]
-        labels, steps = {}, {}
-        for capability in dictionary:
-            if capability.statement is None:
-                raise UsageError(f"capability {capability.name!r} has no statement: label it with a language model")
-            statement = statement_from(capability.statement)
-            found = [statement.evaluate(view) for view in views]
-            labels[capability.name] = "".join(one.label.value[0] for one in found)
-            steps[capability.name] = tuple(one.at for one in found)
-        return RunLabels(run=run, trajectory_ids=tuple(one.id for one in trajectories), labels=labels, steps=steps)
+        keys = {capability.name: self._statement(capability) for capability in dictionary}
+        found = [self._findings(trajectory, keys.values()) for trajectory in trajectories]
+        return RunLabels(
+            run=run,
+            trajectory_ids=tuple(one.id for one in trajectories),
+            labels={name: "".join(one[key].label.value[0] for one in found) for name, key in keys.items()},
+            steps={name: tuple(one[key].at for one in found) for name, key in keys.items()},
+        )
+
+    def _statement(self, capability: Capability) -> str:
+        """The key of a capability's statement, which is kept for the runs to come."""
+        if capability.statement is None:
+            raise UsageError(f"capability {capability.name!r} has no statement: label it with a language model")
+        statement = statement_from(capability.statement)
+        key = statement.model_dump_json()
+        self._statements.setdefault(key, statement)
+        return key
+
+    def _findings(self, trajectory: Trajectory, keys: Collection[str]) -> dict[str, Finding]:
+        """The verdicts of some statements on a trajectory, kept for the runs to come, where its reading is not."""
+        held = self._found.get(id(trajectory))
+        if held is None or held[0] is not trajectory:
+            held = self._found[id(trajectory)] = (trajectory, {})
+        if not all(key in held[1] for key in keys):
+            view = read(trajectory)
+            held[1].update({key: self._statements[key].evaluate(view) for key in keys})
+        return held[1]
 
     def _discover(self, trajectories: Sequence[Trajectory]) -> list[Discovered]:
         self._check(trajectories)
-        views = [self._view(trajectory) for trajectory in self._sample(trajectories)]
+        views = [read(trajectory) for trajectory in self._sample(trajectories)]
         found = discover(views, self.config.discovery)
         return _described(found, views)
 
@@ -117,14 +135,6 @@ class StatisticalAnalyst:
                     f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give "
                     f"{self.config.least} or more of each outcome (more tasks, more trials, or another agent)"
                 )
-
-    def _view(self, trajectory: Trajectory) -> View:
-        """The reading of a trajectory, kept for the runs to come."""
-        held = self._views.get(id(trajectory))
-        if held is None or held[0] is not trajectory:
-            held = (trajectory, read(trajectory))
-            self._views[id(trajectory)] = held
-        return held[1]
 
 
 def _described(found: Discovery, views: Sequence[View]) -> list[Discovered]:

@@ -27,6 +27,8 @@ _STOP_TEXT = """
     were what when which who will with would yes you your am any all ok okay hi hello hey thanks thank
 """
 _STOP_WORDS = frozenset(_STOP_TEXT.split())
+_LONG = 6
+"""Digits from which a number names something rather than counts it."""
 MAX_LEAVES = 400
 """Leaves read of one JSON value; a longer one is a listing whose tail decides nothing."""
 
@@ -188,7 +190,7 @@ def identifier_pattern(values: set[str]) -> str | None:
     """A regular expression for values that look like one family of identifiers; None where they do not.
 
     Values keep their case. Identifiers hold a digit, or are capitals of one length with digits in some; dates,
-    times and plain numbers are none.
+    times and plain numbers are none, unless they are long and all of one length, as account numbers are.
     """
     if len(values) < 3 or any(" " in value or _DATE.match(value) or _TIME.match(value) for value in values):
         return None
@@ -199,7 +201,8 @@ def identifier_pattern(values: set[str]) -> str | None:
         runs = _RUN.findall(value)
         shapes.setdefault("".join(_run_class(run)[:1] for run in runs), []).append(runs)
     if any(set(shape) <= set("9-+.") for shape in shapes):
-        return None
+        sizes = {len(value) for value in values}
+        return f"\\d{{{sizes.pop()}}}" if set(shapes) == {"9"} and len(sizes) == 1 and min(sizes) >= _LONG else None
     if len(shapes) <= 2:
         return "|".join(_runs_pattern(examples) for _, examples in sorted(shapes.items()))
     sizes = {len(value) for value in values}

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from trace_agents.analysis.values import Leaf, error_signature, is_telling, leaves, padded, parse, terms
+from trace_agents.analysis.values import (
+    Leaf,
+    error_signature,
+    is_telling,
+    leaves,
+    named_identifiers,
+    padded,
+    parse,
+    terms,
+)
 from trace_agents.types import Message, Trajectory
 
 
@@ -60,6 +69,22 @@ class CallView:
             found.setdefault(leaf_name(leaf.path), set()).add(leaf.value)
         return {name: frozenset(values) for name, values in found.items()}
 
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """Argument values that can tie the call to another."""
+        return frozenset(leaf.value for leaf in self.arguments if is_telling(leaf.value))
+
+    @cached_property
+    def returned(self) -> frozenset[str]:
+        """Values of the result."""
+        return frozenset(leaf.value for leaf in self.result)
+
+    def records(self, about: CallView) -> frozenset[str]:
+        """Records of the result that hold a value which `about` was called with."""
+        if self.returned.isdisjoint(about.telling):
+            return frozenset()
+        return frozenset(leaf.record for leaf in self.result if leaf.record and leaf.value in about.telling)
+
 
 def leaf_name(path: str) -> str:
     """The last named part of a path: `flights[].date` → `date`."""
@@ -90,7 +115,7 @@ class View:
         """Task id, the stratum of the statistics."""
         return self.trajectory.task_id
 
-    @property
+    @cached_property
     def last(self) -> int:
         """Index of the agent's last message: where something left undone was left."""
         roles = [message.role for message in self.trajectory.messages]
@@ -110,6 +135,16 @@ class View:
     def user_terms(self) -> frozenset[str]:
         """Stems and word pairs of the user's words."""
         return frozenset().union(*(terms(text) for _, text in self.user))
+
+    def named(self, pattern: str) -> tuple[str, ...]:
+        """Identifiers of a family that the user names."""
+        if pattern not in self._named:
+            self._named[pattern] = tuple(named_identifiers(pattern, self.user_text))
+        return self._named[pattern]
+
+    @cached_property
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        return {}
 
     @cached_property
     def agent_padded(self) -> tuple[tuple[int, str], ...]:
@@ -181,9 +216,8 @@ def linked(later: CallView, earlier: CallView) -> bool:
     shared = [name for name in later.keys if name in earlier.keys]
     if shared:
         return any(later.keys[name] & earlier.keys[name] for name in shared)
-    given = {leaf.value for leaf in later.arguments if is_telling(leaf.value)}
-    returned = {leaf.value for leaf in earlier.result}
-    return not earlier.arguments or not given or not returned or bool(given & returned)
+    given, returned = later.telling, earlier.returned
+    return not earlier.arguments or not given or not returned or not given.isdisjoint(returned)
 
 
 def field_values(call: CallView, path: str, about: CallView | None = None) -> tuple[str, ...]:
@@ -192,7 +226,8 @@ def field_values(call: CallView, path: str, about: CallView | None = None) -> tu
         return ()
     if about is None or not ("[]" in path or "*" in path):
         return call.fields[path]
-    given = {leaf.value for leaf in about.arguments if is_telling(leaf.value)}
-    records = {leaf.record for leaf in call.result if leaf.record and leaf.value in given}
+    records = call.records(about)
+    if not records:
+        return call.fields[path]
     narrowed = tuple(leaf.value for leaf in call.result if leaf.path == path and leaf.record in records)
     return narrowed or call.fields[path]

@@ -156,9 +156,9 @@ def _match(one: Any) -> Wording:
 
 
 def _cover(one: Any) -> Wording:
-    thing = noun(one.family)
+    thing = "item" if one.others else noun(one.family)
     return Wording(
-        f"Handle every {thing} that the user names",
+        f"Handle every{'thing' if one.others else f' {thing}'} that the user names",
         (
             f"Where the user names {'several, the agent' if one.least > 1 else 'any, the agent'} acts on each {thing}.",
             f"Lacking it, the conversation ends before some {thing} that the user named was touched.",

@@ -1,0 +1,124 @@
+"""The validation kit: its worlds, its matching by behaviour, and that contrast is what finds planted deficits."""
+
+from __future__ import annotations
+
+import pytest
+
+from trace_agents.analysis.catalog import survey
+from trace_agents.analysis.guards import guards_together, judge_guards
+from trace_agents.analysis.mining import propose
+from trace_agents.analysis.statements import Refrain
+from trace_agents.analysis.validation import kit
+from trace_agents.analysis.validation.ablations import Contrastive, failures_only, proposals
+from trace_agents.analysis.validation.domains import DOMAINS, HELD_OUT
+from trace_agents.analysis.validation.kit import Stability, Summary, Validation
+from trace_agents.analysis.validation.measure import Claim, Truth, matches, score, spearman, truths
+from trace_agents.analysis.validation.play import Domain, deal
+from trace_agents.analysis.views import read
+from trace_agents.cli import main
+from trace_agents.contrast import Thresholds
+from trace_agents.types import Trajectory
+
+TEN = Thresholds.for_runs(10)
+WORLDS = pytest.mark.parametrize("domain", [*DOMAINS, *HELD_OUT], ids=lambda domain: domain.name)
+
+
+@WORLDS
+def test_a_world_deals_the_same_trajectories_for_the_same_seed_and_others_for_another(domain: Domain) -> None:
+    assert deal(domain, 3, tasks=14, trials=2) == deal(domain, 3, tasks=14, trials=2)
+    assert deal(domain, 3, tasks=14, trials=2) != deal(domain, 4, tasks=14, trials=2)
+
+
+@WORLDS
+def test_what_is_lacking_mostly_fails_and_trajectories_tell_nothing_of_it(domain: Domain) -> None:
+    dealt = deal(domain, 0)
+    succeeded = {one.id: one.success for one in dealt.trajectories}
+    for deficit, labels in dealt.lacking.items():
+        lacking = [identity for identity, lacks in labels.items() if lacks]
+        assert len(lacking) >= 10, deficit
+        assert sum(bool(succeeded[identity]) for identity in lacking) <= 0.1 * len(lacking) + 1
+    assert not any(one.info or one.agent or one.environment for one in dealt.trajectories)
+
+
+def test_worlds_share_no_tool() -> None:
+    tools = [
+        {call.name for one in deal(domain, 0).trajectories for message in one.messages for call in message.tool_calls}
+        for domain in (*DOMAINS, *HELD_OUT)
+    ]
+    assert sum(map(len, tools)) == len(set().union(*tools))
+
+
+def test_filling_up_makes_trajectories_longer_and_leaves_the_deficits_in() -> None:
+    dealt = deal(DOMAINS[0], 0, tasks=12, trials=2, messages=30)
+    assert all(30 <= len(one.messages) <= 50 for one in dealt.trajectories)
+    assert any(any(labels.values()) for labels in dealt.lacking.values())
+
+
+def claim(title: str, *lacking: str) -> Claim:
+    return Claim(title=title, coverage=0.1 * len(lacking), lacking=frozenset(lacking))
+
+
+def truth(*lacking: str, due: bool = True) -> Truth:
+    return Truth(coverage=0.1 * len(lacking), due=due, lacking=frozenset(lacking))
+
+
+def test_claims_are_matched_by_whom_they_call_lacking_and_each_deficit_once() -> None:
+    found = {"one": truth("a", "b", "c", "d"), "two": truth("x", "y"), "rare": truth("q", due=False)}
+    claims = [claim("nothing like it", "a", "b", "c"), claim("the same again", "a", "b", "c", "d"), claim("two", "m")]
+    assert {deficit: one.title for deficit, one in matches(claims, found).items()} == {"one": "the same again"}
+    scored = score("world", 0, claims, found)
+    assert (scored.precision, scored.recall) == (1 / 3, 1 / 2)
+    assert scored.unmatched == ("nothing like it", "two")
+
+
+def test_no_claim_at_all_has_no_precision_and_no_recall() -> None:
+    scored = score("world", 0, [], {"one": truth("a")})
+    assert (scored.precision, scored.recall, scored.rank_correlation) == (None, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "rho"),
+    [([1, 2, 3], [10, 20, 30], 1.0), ([1, 2, 3], [3, 2, 1], -1.0), ([1, 2, 3, 4], [1, 3, 2, 4], 0.8)],
+)
+def test_spearman_by_hand(one: list[float], two: list[float], rho: float) -> None:
+    assert spearman(one, two) == pytest.approx(rho)
+
+
+def test_contrast_finds_what_was_planted_where_failures_alone_do_not() -> None:
+    dealt = deal(DOMAINS[2], 0)
+    trajectories = dealt.trajectories
+    analysed = Contrastive.discovered(trajectories, 0)
+    found = truths(dealt, analysed.draws(TEN), TEN)
+    contrast = score("home", 0, analysed.claims(TEN), found)
+    alone = score("home", 0, failures_only(proposals(trajectories), trajectories, TEN), found)
+    assert contrast.precision == contrast.recall == 1.0
+    assert (alone.precision or 0) <= 0.75
+
+
+def test_guards_judged_together_are_judged_as_each_one_alone() -> None:
+    trajectories: tuple[Trajectory, ...] = deal(DOMAINS[0], 1, tasks=22, trials=2).trajectories
+    views = [read(one) for one in trajectories]
+    guards = [one for one in propose(views, survey(views)) if isinstance(one, Refrain) and one.facts]
+    assert len(guards) > 50
+    for group in guards_together(guards):
+        together = [guards[index] for index in group]
+        for view, found in zip(views, judge_guards(together, views), strict=True):
+            assert found == [guard.judge(view) for guard in together]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_the_command_line_prints_the_validation_without_a_file(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = score("world", 0, [claim("a", "x")], {"one": truth("x")})
+    methods = (Summary(method="contrast, 10 runs", scores=(scored,)),)
+    steady = (Stability(domain="world", seed=0, frequency={"a": 1.0}, same_top=0.9),)
+    found = Validation(developed=methods, held_out=methods, stability=steady)
+    monkeypatch.setattr(kit, "validate", lambda progress=None: found)
+    assert main(["analyze", "--validate", *arguments]) == 0
+    printed = capsys.readouterr().out
+    if arguments:
+        assert Validation.model_validate_json(printed) == found
+    else:
+        assert "contrast, 10 runs" in printed
+        assert "90%" in printed
