@@ -8,6 +8,7 @@ import pytest
 from talks import Call, User, talk
 
 from trace_agents.analysis import statements as grammar
+from trace_agents.analysis.catalog import survey
 from trace_agents.analysis.statements import (
     AnyOf,
     Avoid,
@@ -32,6 +33,7 @@ from trace_agents.analysis.statements import (
     Use,
     statement_from,
 )
+from trace_agents.analysis.views import read
 from trace_agents.types import StopReason, Trajectory
 
 ASK = User("Please renew loan L7 for me.")
@@ -157,6 +159,22 @@ def test_completeness_wants_every_named_identifier_in_some_call() -> None:
     assert judged(cover, talk(both, LOAN, OTHER, "Done."))[0] == "PRESENT"
     assert judged(cover, talk(both, LOAN, "Done.")) == ("LACKING", 3)
     assert judged(cover, talk(ASK, LOAN, "Done.")) == ("NA", None)
+
+
+def test_completeness_may_span_identifiers_of_several_kinds() -> None:
+    cover = Cover(family="loan_id", pattern="L[0-9]+", least=2, others=(("room", "R[0-9]+"),))
+    both = User("Please renew L7 and book R2.")
+    assert judged(cover, talk(both, LOAN, Call("book", {"room": "R2"}, {}), "Done."))[0] == "PRESENT"
+    assert judged(cover, talk(both, LOAN, "Done.")) == ("LACKING", 3)
+
+
+def test_a_tool_of_unknown_verb_changes_something_where_its_answers_are_no_news() -> None:
+    rows = [(f"L{n}", f"shelf {n}") for n in range(6)]
+    views = [
+        read(talk(Call("lend", {"loan": loan}, {"status": "ok"}), Call("whereabouts", {"loan": loan}, {"at": at})))
+        for loan, at in rows
+    ]
+    assert survey(views).writes == {"lend"}
 
 
 def test_a_listing_is_swept_only_when_every_record_was_taken_up() -> None:

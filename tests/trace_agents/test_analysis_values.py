@@ -71,6 +71,9 @@ def test_terms_are_stems_and_pairs_without_names_and_identifiers() -> None:
         ('{"state": "error-free"}', False, None),
         ("no such thing: 'x'", True, "no such thing: …"),
         ("", True, "error"),
+        ('{"status": "no", "error": {"code": 9, "message": "quota is used up"}}', False, "quota is used up"),
+        ('{"error": [{"at": "x", "text": "the door is shut"}]}', False, "the door is shut"),
+        ("ConnectionError: no answer", False, "connectionerror: no answer"),
     ],
 )
 def test_errors_are_told_apart_by_their_text_without_values(content: str, marked: bool, expected: str | None) -> None:
@@ -83,6 +86,7 @@ def test_errors_are_told_apart_by_their_text_without_values(content: str, marked
         ({"W12", "W345", "W9"}, "orders W7 and W88, not XW5", ["w7", "w88"]),
         ({"AB12CD", "ZZZZZZ", "Q1W2E3"}, "IFOYYZ please", ["ifoyyz"]),
         ({"ana_li_12", "bo_ray_3", "cy_mo_44"}, "I am mia_li_3668.", ["mia_li_3668"]),
+        ({"10203040", "55667788", "90807060"}, "from 11223344, not 112233445", ["11223344"]),
     ],
 )
 def test_identifiers_are_known_by_their_shape(values: set[str], text: str, found: list[str]) -> None:
@@ -103,12 +107,15 @@ def test_tools_and_fields_become_english() -> None:
     assert doing("getUserDetails") == "getting the user details"
     assert doing("transfer_to_human") == "transferring to human"
     assert do("move_loan") == "move the loan"
-    assert [gerund(verb) for verb in ("tie", "see", "book", "set", "update")] == [
+    assert do("Trips.Estimate") == "estimate the trips"
+    assert [gerund(verb) for verb in ("tie", "see", "book", "set", "update", "edit", "opening")] == [
         "tying",
         "seeing",
         "booking",
         "setting",
         "updating",
+        "editing",
+        "opening",
     ]
     assert (noun("reservation_id"), noun("isbn")) == ("reservation", "isbn")
     assert phrase("payment_history[].payment_id") == "payment history payment ID"
