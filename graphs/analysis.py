@@ -282,14 +282,15 @@ async def _run(
     graph: AnalysisGraph, analyst: Analyst, context: AnalysisContext, options: RunnableConfig
 ) -> AnalysisState:
     start: AnalysisState | Command[Any] | None = {}
-    if "configurable" in options and (held := await graph.aget_state(options)).created_at is not None:
-        if not held.next:
+    kept = "configurable" in options
+    if kept and (held := await graph.aget_state(options)).created_at is not None:
+        if "candidates" in held.values:
             return cast(AnalysisState, held.values)
         start = None
     with context.progress.stage("label") as stage:
         context.labelling = stage
         while True:
-            state = await graph.ainvoke(start, options, context=context)
+            state = await graph.ainvoke(start, options, context=context, durability="sync" if kept else None)
             waiting: Sequence[Interrupt] = state.get("__interrupt__", ())
             if not waiting:
                 return cast(AnalysisState, state)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphs.analysis import AnalysisConfig, arun_analysis
+from graphs.analysts.chat import ChatMind
+from graphs.analysts.language import LanguageAnalyst, LanguageConfig
+from graphs.analysts.models import load_chat_model
+from graphs.analysts.notes import notes_on
 from graphs.pipeline.context import Run
 from graphs.pipeline.rollouts import FILE, read_trajectories
 from graphs.pipeline.scoring import planted_lacking, score_analysis
-from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
+from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.artifacts import AnalysisScore
 from trace_agents.contrast import Thresholds
 from trace_agents.environment import GroundTruth
-from trace_agents.errors import UsageError
+from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.types import Trajectory
 
 STAGE = "analysis"
 SCORE = "analysis-score.json"
+CHECKPOINT = "analysis.sqlite"
+"""What a chat model answered, for a run that is resumed."""
+BATCH = 10
+"""Trajectories that a chat model labels in one request."""
 
 
 def inputs(run: Run) -> dict:
@@ -26,14 +37,9 @@ async def analyse(run: Run) -> None:
     """Write `capabilities.json` and `labels.jsonl`, and, where deficits were planted, how well they were found."""
     if run.finished(STAGE, inputs(run), [FILE]):
         return
-    settings = run.config.analysis
-    if settings.analyst != "statistical":
-        raise UsageError(f"analyst {settings.analyst!r} is not available in a run: use 'statistical'")
-    thresholds = Thresholds(delta=settings.delta, rho=settings.rho, runs=settings.runs, keep_in=settings.keep_in)
     with run.store.stage(STAGE, inputs(run), [FILE]):
         trajectories = read_trajectories(run)
-        analyst = StatisticalAnalyst(seed=run.config.run.seed)
-        found = await arun_analysis(trajectories, analyst, AnalysisConfig(thresholds=thresholds), run.progress)
+        found = await _contrasted(run, trajectories)
         found.write(run.store.root)
         if not found.kept:
             raise UsageError(
@@ -43,6 +49,25 @@ async def analyse(run: Run) -> None:
         _score(
             run, trajectories, {name: labels for name, labels in found.verdicts().items() if name in kept_names(run)}
         )
+
+
+async def _contrasted(run: Run, trajectories: Sequence[Trajectory]) -> Analysis:
+    """The analysis by the configured analyst."""
+    settings, seed = run.config.analysis, run.config.run.seed
+    thresholds = Thresholds(delta=settings.delta, rho=settings.rho, runs=settings.runs, keep_in=settings.keep_in)
+    config = AnalysisConfig(thresholds=thresholds)
+    if settings.analyst == "statistical":
+        return await arun_analysis(trajectories, StatisticalAnalyst(seed=seed), config, run.progress)
+    mind = ChatMind(load_chat_model(settings.analyst), settings.analyst)
+    analyst = LanguageAnalyst(mind, LanguageConfig(seed=seed))
+    config, checkpoint = config.model_copy(update={"batch": BATCH}), run.store.path(CHECKPOINT)
+    try:
+        found = await arun_analysis(trajectories, analyst, config, run.progress, checkpoint)
+    except InfrastructureError as error:
+        remedy = f"`trace-agents run --resume {run.store.root}` goes on without asking again for what was answered"
+        raise UsageError(f"{error}; {remedy}") from error
+    notes_on(found, analyst).write(run.store.root)
+    return found
 
 
 def kept(run: Run) -> list[Candidate]:
