@@ -248,7 +248,7 @@ def write_sample_analysis(
         Discovered(capability=Capability(name=name, title=f"{name} & more", description="Looks, then acts."))
         for name in ("look-up", "greet")
     ]
-    agreed = None if agreement is None else {"look-up": agreement}
+    found = conclude(dictionary, runs, played, thresholds)
     summary = CapabilitiesArtifact(
         analyst="rote",
         thresholds=thresholds,
@@ -256,7 +256,7 @@ def write_sample_analysis(
         tasks=tasks,
         failed=sum(not one.success for one in played),
         excluded=0,
-        capabilities=conclude(dictionary, runs, played, thresholds, agreed),
+        capabilities=tuple(one.model_copy(update={"agreement": agreement}) for one in found),
     )
     analysis = Analysis(summary=summary, runs=tuple(runs))
     analysis.write(folder)

@@ -140,7 +140,7 @@ def analysed() -> tuple[Analysis, list[Trajectory]]:
     them = trajectories("-" * 30 + "+" * 30, trials=3)
     letters = "".join("L" if rng.random() < (0.7 if i < 30 else 0.1) else "P" for i in range(60))
     runs = [run_labels(run, care=letters, luck="".join(rng.choices("NPL", k=60))) for run in range(4)]
-    found = conclude(discovered("care", "luck"), runs, them, Thresholds.for_runs(4), {"care": 0.75})
+    found = conclude(discovered("care", "luck"), runs, them, Thresholds.for_runs(4))
     summary = CapabilitiesArtifact(
         analyst="rote", thresholds=Thresholds.for_runs(4), trajectories=60, tasks=20, failed=30, excluded=0,
         capabilities=found,
@@ -156,7 +156,7 @@ def test_a_candidate_carries_intervals_agreement_and_overlap() -> None:
     assert care.delta_interval.low < care.selection.delta.mean < care.delta_interval.high
     assert care.alpha == 1.0
     assert luck.alpha == pytest.approx(0.0, abs=0.15)
-    assert (care.agreement, luck.agreement) == (0.75, None)
+    assert (care.agreement, luck.agreement) == (None, None)
     assert care.overlap["luck"].both == luck.overlap["care"].both
 
 

@@ -32,24 +32,37 @@ def clinic_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_writes_both_files_and_prints_the_table(
+def test_it_writes_its_files_and_prints_the_tables(
     clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["analyze", str(clinic_file), "--out", str(tmp_path / "out"), "--runs", "5"]) == 0
     printed = capsys.readouterr().out
     summary = CapabilitiesArtifact.model_validate_json((tmp_path / "out" / "capabilities.json").read_text())
-    assert summary.version == 1
+    assert summary.version == 2
     assert summary.kept
     assert (summary.trajectories, summary.tasks, summary.thresholds.keep_in) == (176, 22, 4)
     for candidate in summary.kept:
-        assert candidate.capability.name in printed
+        assert f"{candidate.capability.name}\n" in printed
+        assert f"{candidate.selection.passes}/5" in printed
         assert len(candidate.evidence) >= 5
     rows = [LabelRow.model_validate_json(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
     drawn = 0.8 * 176
     assert len(rows) == pytest.approx(5 * drawn * len(summary.capabilities), rel=0.1)
     assert {row.label for row in rows} == set(Label)
     assert all((row.step is None) == (row.label is Label.NA) for row in rows)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["capabilities.json", "labels.jsonl"]
+    written = ["capabilities.json", "evidence.jsonl", "labels.jsonl", "report.html"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == written
+
+
+def test_report_makes_the_page_of_an_analysis_again_and_prints_its_tables(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(clinic_file), "--out", str(tmp_path), "--runs", "2"]) == 0
+    page = (tmp_path / "report.html").read_bytes()
+    tables = capsys.readouterr().out.partition("capabilities kept")[2].partition("written:")[0]
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_bytes() == page
+    assert tables in capsys.readouterr().out
 
 
 def test_json_prints_the_file_and_nothing_else(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +55,8 @@ class Candidate(Record):
     overlap: dict[str, Overlap] = Field(default_factory=dict)
     """Every other candidate by name: how the failures that lack this one relate to those that lack the other."""
     agreement: float | None = None
-    """Where two analysts looked, how far the other one agrees, from 0 to 1; None where no other was asked."""
+    """Where a second analyst looked too: how far its most alike capability has the same labels (Cohen's κ, at most 1);
+    None where none was asked."""
     evidence: tuple[Evidence, ...]
     figures: dict[str, float]
     """The analyst's own measures."""
@@ -191,12 +192,8 @@ def conclude(
     runs: Sequence[RunLabels],
     trajectories: Sequence[Trajectory],
     thresholds: Thresholds,
-    agreement: Mapping[str, float] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Aggregate the runs, select, and gather the evidence.
-
-    `agreement` is the other analyst's with each capability, by name, where there was another one.
-    """
+    """Aggregate the runs, select, and gather the evidence."""
     succeeded = {trajectory.id: bool(trajectory.success) for trajectory in trajectories}
     selections = select([run_contrasts(run, succeeded) for run in runs], thresholds)
     verdicts = Verdicts(runs)
@@ -207,7 +204,6 @@ def conclude(
             capability=entries[one.name].capability,
             selection=one,
             evidence=tuple(gather_evidence(trajectories, one.name, verdicts)),
-            agreement=(agreement or {}).get(one.name),
             figures=entries[one.name].figures,
             merged=entries[one.name].merged,
             examples=entries[one.name].examples,

@@ -1,4 +1,5 @@
-"""The final tables of a run, from `evaluation.json`: arms side by side, then per capability, then the cost."""
+"""The tables of a run, from `evaluation.json`: arms side by side, then per capability, then the cost; and those of an
+analysis, from `capabilities.json`: every figure with its interval, then where to look."""
 
 from __future__ import annotations
 
@@ -9,10 +10,16 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
 from trace_agents.arms import NONE
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
-from trace_agents.report.words import duration
-from trace_agents.statistics import Difference, Estimate
+from trace_agents.report.words import between, duration, figure
+from trace_agents.statistics import Difference, Estimate, Interval
+
+OTHERS = 5
+"""Candidates that were not kept which the tables show."""
+LOOKED_AT = 2
+"""Pieces of evidence that the tables show for each kept capability."""
 
 
 def evaluation_tables(evaluation: EvaluationArtifact) -> Iterator[RenderableType]:
@@ -141,3 +148,77 @@ def facts(evaluation: EvaluationArtifact) -> Iterator[tuple[str, str]]:
 
 def _count(number: int) -> str:
     return f"{number:,}"
+
+
+def analysis_tables(summary: CapabilitiesArtifact) -> Iterator[RenderableType]:
+    """What an analysis says, kept capabilities first; the page and the file beside it say more."""
+    if not summary.capabilities:
+        yield (
+            "no capability distinguishes failures from successes beyond chance: "
+            "more trials of each task, or more tasks, would tell more"
+        )
+        return
+    others = [candidate for candidate in summary.capabilities if not candidate.selection.kept]
+    yield _candidates(summary, [*summary.kept, *others[:OTHERS]])
+    for candidate in summary.kept:
+        yield from _where_to_look(candidate)
+    if others:
+        yield _not_kept(others)
+
+
+def _candidates(summary: CapabilitiesArtifact, shown: list[Candidate]) -> Table:
+    compared = any(candidate.agreement is not None for candidate in summary.capabilities)
+    kept = len(summary.kept)
+    table = _table(f"\n{kept} of {len(summary.capabilities)} capabilities kept, by coverage of the failures")
+    table.add_column("capability", overflow="fold", min_width=18)
+    for heading in ("Δ (95 %)", "Cov (95 %)", "runs", "α", *(["κ"] if compared else []), "failures"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("kept", no_wrap=True)
+    for candidate in shown:
+        chosen = candidate.selection
+        table.add_row(
+            escape(_called(candidate)),
+            _figure_over_interval(chosen.delta.mean, candidate.delta_interval),
+            _figure_over_interval(chosen.coverage.mean, candidate.coverage_interval),
+            f"{chosen.passes}/{chosen.runs}",
+            figure(candidate.alpha),
+            *([figure(candidate.agreement)] if compared else []),
+            _count(candidate.overall.lacking_failed),
+            "yes" if chosen.kept else "no",
+            style=None if chosen.kept else "dim",
+        )
+    notes = " runs: that select it; α: Krippendorff's, between runs; failures: that lack it"
+    table.caption = f"{notes}; κ: Cohen's, with the statistics" if compared else notes
+    table.caption_justify = "left"
+    return table
+
+
+def _called(candidate: Candidate) -> str:
+    return candidate.capability.title or candidate.capability.name
+
+
+def _figure_over_interval(mean: float | None, interval: Interval | None) -> str:
+    return figure(mean) if interval is None else f"{figure(mean)}\n[dim]{between(interval)}[/]"
+
+
+def _where_to_look(candidate: Candidate) -> Iterator[RenderableType]:
+    capability = candidate.capability
+    yield f"\n[bold]{escape(_called(candidate))}[/] [dim]{escape(capability.name)}[/]\n{escape(capability.description)}"
+    places = Table.grid(padding=(0, 2))
+    places.add_column(no_wrap=True, min_width=27)
+    places.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    for one in candidate.evidence[:LOOKED_AT]:
+        step = "" if one.step is None else f", step {one.step}"
+        places.add_row(escape(f"task {one.task_id}, trial {one.trial}{step}"), escape(one.excerpt))
+    yield places
+
+
+def _not_kept(others: list[Candidate]) -> Table:
+    more = len(others) - OTHERS
+    table = _table("\nnot kept" + (f", {OTHERS} of {len(others)}" if more > 0 else ""))
+    table.show_header = False
+    table.add_column(overflow="fold", ratio=1)
+    table.add_column(overflow="fold", ratio=1, style="dim")
+    for candidate in others[:OTHERS]:
+        table.add_row(escape(_called(candidate)), escape(candidate.selection.reason))
+    return table

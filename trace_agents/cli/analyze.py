@@ -16,21 +16,19 @@ from trace_agents.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from graphs.analysts.notes import AnalystNotes
-    from trace_agents.analysis import Analysis, Candidate
+    from trace_agents.analysis import Analysis
     from trace_agents.importers import LoadReport, Outcomes
-
-SHOWN = 5
-"""Evidence trajectories that the table names; `capabilities.json` has more."""
 
 
 def analyze(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Files and folders of trajectories.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder for capabilities.json and labels.jsonl.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for capabilities.json, labels.jsonl and report.html.", show_default=False)
+    ],
     format: Annotated[
         str | None,
         typer.Option(
@@ -157,6 +155,7 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     from trace_agents.contrast import Thresholds
     from trace_agents.importers import load_trajectories
     from trace_agents.progress import Progress, SilentProgress
+    from trace_agents.report import build_report
 
     config = AnalysisConfig(
         thresholds=Thresholds.for_runs(options.runs), batch=options.batch, concurrency=options.concurrency
@@ -179,7 +178,9 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     except Waiting as waiting:
         _show_open(waiting, options.json)
         return
-    written = [*analysis.write(out), *([] if notes is None else [notes.write(out)])]
+    written = [*analysis.write(out), analysis.write_evidence(out, report.trajectories)]
+    written += [] if notes is None else [notes.write(out)]
+    written.append(build_report(out))
     if options.json:
         typer.echo(written[0].read_text(encoding="utf-8"), nl=False)
         return
@@ -206,61 +207,16 @@ def _show_open(waiting: Waiting, as_json: bool) -> None:
 
 
 def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:
+    from trace_agents.cli._tables import analysis_tables
+
     summary = analysis.summary
     screen.print(
         f"{summary.trajectories} trajectories of {summary.tasks} tasks ({report.format}), {summary.failed} failed; "
         f"{summary.excluded} infrastructure failures excluded, {len(report.skipped)} malformed rows skipped"
         + (f", {len(report.ignored)} files without trajectories left out" if report.ignored else "")
     )
-    if not summary.capabilities:
-        screen.print(
-            "no capability distinguishes failures from successes beyond chance: "
-            "more trials of each task, or more tasks, would tell more"
-        )
-        return
-    screen.print(_capability_table(analysis))
-    for candidate in analysis.kept:
-        screen.print(_evidence_table(candidate))
-
-
-def _capability_table(analysis: Analysis) -> Table:
-    from rich.table import Table
-
-    table = Table(title="Capabilities, by coverage of the failures", show_lines=True)
-    table.add_column("capability", overflow="fold")
-    for heading in ("kept", "Cov", "Δ", "ER−", "ER+"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    compared = any(candidate.agreement is not None for candidate in analysis.summary.capabilities)
-    if compared:
-        table.add_column("statistics agree (κ)", justify="right")
-    table.add_column("why")
-    for candidate in analysis.summary.capabilities:
-        chosen = candidate.selection
-        figures = [_figure(one.mean) for one in (chosen.coverage, chosen.delta, chosen.er_failed, chosen.er_succeeded)]
-        figures += [_figure(candidate.agreement)] if compared else []
-        table.add_row(
-            _plain(candidate.capability.title), "yes" if chosen.kept else "no", *figures, _plain(chosen.reason)
-        )
-    return table
-
-
-def _evidence_table(candidate: Candidate) -> Table:
-    from rich.table import Table
-
-    description = _plain(candidate.capability.description)
-    table = Table(title=f"[bold]{candidate.capability.name}[/]", caption=description, title_justify="left")
-    table.add_column("failed trajectory", no_wrap=True)
-    table.add_column("step", justify="right")
-    table.add_column("what it did", ratio=3)
-    table.add_column("a success on the same task", ratio=2)
-    for one in candidate.evidence[:SHOWN]:
-        other = f"{one.contrast_id} at {one.contrast_step}: {one.contrast_excerpt}" if one.contrast_id else "–"
-        table.add_row(_plain(one.trajectory_id), str(one.step), _plain(one.excerpt), _plain(other))
-    return table
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    for table in analysis_tables(summary):
+        screen.print(table)
 
 
 def _plain(text: str) -> str:
