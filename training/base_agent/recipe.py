@@ -22,6 +22,8 @@ from training.base_agent.tokenizer import VOCABULARY, train_tokenizer
 from training.chat import ChatFormat
 from training.sft import SFTConfig, fit
 
+LOG = "recipe-log.jsonl"
+
 Log = Callable[[dict], None]
 
 
@@ -104,7 +106,7 @@ def cook(out: Path, config: RecipeConfig | None = None, log: Log | None = None) 
         "seed": config.seed,
     }
     (out / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    (out / "recipe-log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (out / LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return out
 
 
