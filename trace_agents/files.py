@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,10 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and object of each line; a torn last line, left by a kill, is not yet written.
+
+    Lines that are not `wanted` are passed over without being decoded, where a file has millions of them.
 
     Raises:
         UsageError: no such file, or a line that is not a JSON object, with its number.
@@ -158,7 +160,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise missing(path) from error
     with stream:
         for number, raw in enumerate(stream, start=1):
-            if not raw.strip():
+            if not raw.strip() or (wanted is not None and not wanted(raw)):
                 continue
             try:
                 row = json.loads(raw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from trace_agents.report.conversations import Browsable, browse
 
 LARGEST_MATRIX = 16
 """Capabilities in the overlap matrix, at most."""
+
+_TRAJECTORY = re.compile(rb'"trajectory_id": ?("(?:[^"\\\\]|\\\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,18 @@ def read_labels(path: Path, only: Collection[str]) -> dict[str, dict[str, dict[s
     """
     if not path.exists():
         return {}
+    quoted = {
+        json.dumps(identity, ensure_ascii=escaped).encode("utf-8", "replace")
+        for identity in only
+        for escaped in (True, False)
+    }
+
+    def wanted(line: bytes) -> bool:
+        said = _TRAJECTORY.search(line)
+        return said is None or said[1] in quoted
+
     given: dict[tuple[str, str], list[tuple[str, int | None]]] = {}
-    for number, row in read_lines(path):
+    for number, row in read_lines(path, wanted):
         if row.get("trajectory_id") in only:
             try:
                 key = (row["trajectory_id"], row["capability"])
