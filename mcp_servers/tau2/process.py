@@ -122,8 +122,9 @@ class Worker:
         return ours
 
     def _variables(self) -> dict[str, str]:
-        """The process's environment: nothing of ours, and the same order of sets in every process."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        """The process's environment: nothing of ours, keys least, and the same order of sets in every process."""
+        ours = ("PYTHON", "TRACE_AGENTS_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return kept | {"TAU2_DATA_DIR": str(self._data), "LOGURU_LEVEL": "ERROR", "PYTHONHASHSEED": "0"}
 
     def close(self) -> None:
