@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import httpx
@@ -65,18 +66,19 @@ def _has_key(variables: tuple[str, ...]) -> bool:
 
 def _check_package(spec: str, provider: str) -> None:
     """Of a missing package and a missing key, the package is told first."""
-    from importlib.util import find_spec
-
-    package = f"langchain_{provider}"
-    if find_spec(package) is None:
+    if find_spec(f"langchain_{provider}") is None:
         raise _package_missing(spec, provider, None)
 
 
 def _package_missing(spec: str, provider: str, error: ImportError | None) -> UsageError:
     package = f"langchain-{provider.replace('_', '-')}"
     remedy = "pip install 'trace-agents[llm]'" if provider in ("openai", "anthropic") else f"pip install {package}"
-    detail = f" ({error})" if error is not None and package not in str(error) else ""
-    return UsageError(f"language model {spec!r} needs the package {package!r}{detail}: {remedy}")
+    if find_spec(package.replace("-", "_")) is not None:
+        reason = error and (error.__cause__ or error)
+        return UsageError(
+            f"language model {spec!r}: package {package!r} does not load ({reason}): reinstall it, {remedy}"
+        )
+    return UsageError(f"language model {spec!r} needs the package {package!r}: {remedy}")
 
 
 def _server(spec: str, timeout: float) -> ServerChatModel:

@@ -96,6 +96,8 @@ def _label(name: str, text: str) -> Any:
     def step(words: str) -> int:
         return int(re.search(rf"^\[(\d+)\].*{words}", text, re.M).group(1))  # type: ignore[union-attr]
 
+    if name == "tell-price" and "The price is" not in text:
+        return "NA"
     if name == "tell-price":
         return ["PRESENT", step("The price is")]
     if "calls open_door" not in text:

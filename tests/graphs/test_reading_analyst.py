@@ -201,3 +201,10 @@ def test_batches_fill_the_budget_evenly_and_keep_tasks_together() -> None:
         assert len({given[index].task_id for index in batch}) == len(batch) / 4
     cut = deal([talk("one", trial, (True, True), True) for trial in range(10)], [10] * 10, budget=40, seed=0)
     assert sorted(map(len, cut)) == [2, 4, 4]
+
+
+async def test_a_reader_who_finds_nothing_ends_without_labelling() -> None:
+    model = ReadingModel(before=['{"capabilities": {}}'])
+    analysis = await arun_analysis(talks(), analyst(model), THREE)
+    assert analysis.summary.capabilities == ()
+    assert len(model.asked) == 1

@@ -41,8 +41,12 @@ def agreement(first: Analysis, second: Analysis, failed: set[str]) -> tuple[Agre
         labels = verdicts[candidate.capability.name]
         pairs = [_compare(candidate, labels, other, others[other.capability.name], failed) for other in _all(second)]
         nobody = Agreement(capability=candidate.capability.name, other=None)
-        found.append(max(pairs, key=lambda one: (one.kappa or -1.0, one.overlap or 0.0), default=nobody))
+        found.append(max(pairs, key=_likeness, default=nobody))
     return tuple(found)
+
+
+def _likeness(one: Agreement) -> tuple[float, float]:
+    return (-1.0 if one.kappa is None else one.kappa, one.overlap or 0.0)
 
 
 def _all(analysis: Analysis) -> tuple[Candidate, ...]:
