@@ -37,11 +37,12 @@ class HandoffMind:
         """A mind in `folder`; `wait` stays until answers come, instead of leaving the analysis to another call."""
         self.name = "handoff"
         self.folder = HandoffFolder(folder)
+        self._analysis = ""
         self._stays, self._pause = wait, pause
 
     def begin(self, analysis: str, checkpoint: Path | None) -> None:
-        """See `Mind`; the folder becomes this analysis's own."""
-        self.folder.claim(analysis)
+        """See `Mind`."""
+        self._analysis = analysis
 
     def spent(self) -> Usage:
         """Only how many were answered: what it took is not known."""
@@ -49,7 +50,11 @@ class HandoffMind:
         return Usage(answered=answered, unmetered=answered)
 
     async def ask(self, request: Request) -> Any:
-        """See `Mind`; must run inside a graph with a checkpointer."""
+        """See `Mind`; must run inside a graph with a checkpointer. The folder becomes this analysis's own.
+
+        It does so no earlier, so that an analysis refused for its options leaves the folder to the next one.
+        """
+        self.folder.claim(self._analysis)
         self.folder.put(request)
         # The interrupt holds the id only: prompts in every checkpoint would be megabytes.
         answer = interrupt(request.id)

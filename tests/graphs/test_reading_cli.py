@@ -132,6 +132,18 @@ def test_a_hand_off_says_what_is_open_and_how_to_go_on(
     assert len(summary(tmp_path).kept) == 1
 
 
+def test_a_context_too_small_is_refused_and_leaves_the_folder_free(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handing = [*command, "--handoff", str(tmp_path / "handoff")]
+    assert main([*handing, "--context-tokens", "2000"]) == 2
+    error = capsys.readouterr().err
+    assert "together more than --context-tokens 2000: give" in error
+    assert "kept" not in error
+    assert main([*handing, "--context-tokens", "9000"]) == 0
+    assert "waiting for 1 answers" in capsys.readouterr().out
+
+
 BAD = {
     "--llm 'a:b' and --handoff 'x' are two analysts": ["--llm", "a:b", "--handoff", "x"],
     "--wait is for --handoff DIR": ["--wait"],

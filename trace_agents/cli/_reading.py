@@ -116,7 +116,7 @@ class Reader:
         except AnswersWanted:
             raise Waiting(HandoffFolder(Path(str(self.reading.handoff)))) from None
         except (UsageError, InfrastructureError) as error:
-            if not checkpoint.is_file():
+            if not self.mind.spent().answered:
                 raise UsageError(str(error)) from error
             raise UsageError(
                 f"{error}; what was answered is kept in {str(checkpoint)!r}: run the same command again to go on"
