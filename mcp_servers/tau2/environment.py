@@ -137,7 +137,7 @@ class Tau2Environment:
         if task.environment != self.name:
             raise UsageError(f"task {task.id!r} is of environment {task.environment!r}, not of {self.name!r}")
         check(self.settings.user)
-        await asyncio.to_thread(self._describe)
+        await self._loaded()
         session = await self._worker.session()
         try:
             episode = Tau2Episode(self, task, session)
@@ -153,7 +153,7 @@ class Tau2Environment:
         Raises:
             InfrastructureError: an evaluator raised.
         """
-        await asyncio.to_thread(self._describe)
+        await self._loaded()
         session = await self._worker.session()
         try:
             verdict = await session.ask("evaluate", task=task.data["task"], messages=list(items), ending=ending)
@@ -189,6 +189,11 @@ class Tau2Environment:
     def greeting(self) -> str:
         """What upstream's agent says first, to the user only."""
         return str(self._describe()["greeting"])
+
+    async def _loaded(self) -> None:
+        """Wait for the worker, on a thread of its own as loading takes a second, and only once."""
+        if self._described is None:
+            await asyncio.to_thread(self._describe)
 
     def _describe(self) -> Mapping[str, Any]:
         """What the worker has loaded; checked once, before anything is played."""
