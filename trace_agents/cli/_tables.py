@@ -40,7 +40,7 @@ def _overall(evaluation: EvaluationArtifact) -> Table:
     table = _table(
         f"\n{evaluation.environment} · {evaluation.split} · {evaluation.tasks} tasks{trials} · seed {evaluation.seed}"
     )
-    table.add_column("arm", no_wrap=True, max_width=32)
+    table.add_column("arm", no_wrap=True, max_width=28)
     for heading in ("pass rate % (95 %)", "points against base (95 %)", "gained / lost", "p", "rollouts"):
         table.add_column(heading, justify="right", no_wrap=True)
     for arm in evaluation.arms:
