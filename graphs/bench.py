@@ -1,6 +1,6 @@
 """`make bench`: the figures that the project promises, each beside its bar.
 
-`python -m graphs.bench [--seeds 0 1 2] [--only overhead engine analysis demo] [--out runs/bench]`
+`python -m graphs.bench [--seeds 0 1 2] [--only overhead engine analysis scale planted demo] [--out runs/bench]`
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mcp_servers.helpdesk import Helpdesk
+from trace_agents.analysis.validation.kit import METHODS, validate
+from trace_agents.analysis.validation.scale import measure_scale
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
 from trace_agents.endpoint import Completion, Sampling
 from trace_agents.runstore import RunStore
@@ -93,6 +95,27 @@ def analysis(out: Path) -> Iterator[Figure]:
     yield Figure("analysis of 200 real trajectories", f"{time.perf_counter() - clock:.0f} s", "60 s")
 
 
+def scale(out: Path) -> Iterator[Figure]:
+    """10,000 trajectories of some 30 messages, as a user analyses them, on one thread."""
+    folder = out / "scale"
+    folder.mkdir()
+    found = measure_scale(folder)
+    value = f"{found.seconds:.0f} s ({found.processor_seconds:.0f} s of processor), {found.peak_bytes / 1e9:.2f} GB"
+    title = f"analysis of {found.trajectories:,} trajectories of {found.messages:.0f} messages"
+    yield Figure(title, value, "120 s, 2 GB")
+
+
+def planted(out: Path) -> Iterator[Figure]:
+    """The statistical analyst on planted deficits, beside the referee's ablations."""
+    found = validate()
+    for title, summaries in (("developed with", found.developed), ("held out", found.held_out)):
+        for one in summaries:
+            bar = "0.90 / 0.90" if one.method == METHODS[0] else ""
+            yield Figure(f"planted, worlds {title}: {one.method}", f"{one.precision:.2f} / {one.recall:.2f}", bar)
+    least = min(one.same_top for one in found.stability)
+    yield Figure("planted: selections with the same top four, worst world", f"{least:.0%}", "80%")
+
+
 def demo(out: Path, seeds: Sequence[int]) -> Iterator[Figure]:
     """The whole loop from each seed."""
     for seed in seeds:
@@ -130,15 +153,25 @@ def _points(arm: Arm) -> str:
     return "" if gain is None else f"{100 * gain.value:+.1f} points (p = {gain.p_value:.1g})"
 
 
+PARTS: dict[str, Callable[..., Iterator[Figure]]] = {
+    "overhead": overhead,
+    "engine": engine,
+    "analysis": analysis,
+    "scale": scale,
+    "planted": planted,
+    "demo": demo,
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m graphs.bench", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=("overhead", "engine", "analysis", "demo"))
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS))
     parser.add_argument("--out", type=Path, default=Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    parts = {"overhead": overhead, "engine": engine, "analysis": analysis, "demo": lambda out: demo(out, options.seeds)}
+    parts = PARTS | {"demo": lambda out: demo(out, options.seeds)}
     print(f"{'figure':58} {'measured':40} bar")
     for name in options.only or parts:
         for figure in parts[name](options.out):

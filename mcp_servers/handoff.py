@@ -31,6 +31,7 @@ MCP_PATH = "/mcp"
 """Where the endpoint is over HTTP."""
 PART = 40_000
 """Characters of a request that one reading gives: MCP clients cut longer results."""
+LEAST_PART = 1_000
 LONGEST_ANSWER = 16 * 1024 * 1024
 """Bytes of a request's body over HTTP."""
 
@@ -39,7 +40,9 @@ INSTRUCTIONS = """You are the analyst of a contrastive analysis of agent traject
 2. Call read_request for one, part by part until nothing remains; it says what is asked and in which form.
 3. Judge by reading, not by a script that guesses from key words, and call answer_request with the JSON answer. What
 does not fit the schema is refused with the reason: mend it and answer again.
-4. Go on until list_requests has nothing open. Answering may open further requests (labelling follows discovery): the
+4. Runs of labelling are meant to be independent, and labels blind to the outcomes that discovery shows: where you can,
+give each run to a fresh agent that has seen neither discovery nor another run.
+5. Go on until list_requests has nothing open. Answering may open further requests (labelling follows discovery): the
 analysis that asks takes answers in while it runs with --wait, or when it is called again."""
 
 
@@ -59,10 +62,16 @@ TOOLS = [
     ),
     types.Tool(
         name="read_request",
-        description=f"The prompt of a request, at most {PART} characters from `offset`; the last part says so.",
+        description="A part of a request's prompt, whole lines from `offset` on; the last part says so.",
         input_schema=_object(
             id=_ID,
             offset={"type": "integer", "minimum": 0, "default": 0, "description": "Where to read on, in characters."},
+            limit={
+                "type": "integer",
+                "minimum": LEAST_PART,
+                "default": PART,
+                "description": "Most characters of the part.",
+            },
         ),
         annotations=types.ToolAnnotations(read_only_hint=True),
     ),
@@ -70,7 +79,9 @@ TOOLS = [
         name="answer_request",
         description="Answer a request with a JSON object of the form that it asks for; checked at once.",
         input_schema=_object(
-            id=_ID, answer={"type": "object", "description": "The answer, in the form that the request describes."}
+            id=_ID,
+            answer={"type": "object", "description": "The answer, in the form that the request describes."},
+            by={"type": "string", "default": "", "description": "Who answers, for the record; else the client's name."},
         ),
         annotations=types.ToolAnnotations(read_only_hint=False, idempotent_hint=False),
     ),
@@ -180,10 +191,12 @@ class _Desk:
 
     def _read(self, given: dict[str, Any], by: str) -> str:
         prompt = self._folder.request(_identity(given)).prompt
-        offset = given.get("offset", 0)
+        offset, limit = given.get("offset", 0), given.get("limit", PART)
         if not isinstance(offset, int) or not 0 <= offset <= len(prompt):
             raise UsageError(f"offset {offset!r} is outside the request: give 0 to {len(prompt)}")
-        part = prompt[offset : offset + PART]
+        if not isinstance(limit, int) or limit < LEAST_PART:
+            raise UsageError(f"limit {limit!r} is too little to read: give {LEAST_PART} or more")
+        part = _whole_lines(prompt[offset : offset + limit], ends=offset + limit >= len(prompt))
         end = offset + len(part)
         rest = f"read on with offset {end}" if end < len(prompt) else "this is the end of the request"
         return f"{part}\n\n[characters {offset} to {end} of {len(prompt)}; {rest}]"
@@ -193,8 +206,13 @@ class _Desk:
         answer = given.get("answer")
         # Some clients pass objects as JSON text.
         answer = parse_json(answer) if isinstance(answer, str) else answer
-        self._folder.answer(identity, answer, by)
-        return f"Taken. {len(self._folder.open())} requests are open."
+        self._folder.answer(identity, answer, str(given.get("by") or by))
+        return f"Taken. Still open: {len(self._folder.open())}."
+
+
+def _whole_lines(text: str, ends: bool) -> str:
+    """`text` up to the end of its last whole line; all of it where the prompt ends there, or where it is one line."""
+    return text if ends else text[: text.rfind("\n") + 1] or text
 
 
 def _identity(given: dict[str, Any]) -> str:

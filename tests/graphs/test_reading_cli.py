@@ -118,7 +118,7 @@ def test_a_hand_off_says_what_is_open_and_how_to_go_on(
         printed = capsys.readouterr()
         waiting = folder.open()
         assert [one.kind for one in waiting] == [kind] * number
-        assert f"waiting for {number} answers in" in printed.out
+        assert f"for answers, {number}:" in printed.out
         assert all(one.id in printed.out for one in waiting)
         assert "trace-agents handoff serve" in printed.out
         assert not (tmp_path / "out" / "capabilities.json").exists()
@@ -141,7 +141,7 @@ def test_a_context_too_small_is_refused_and_leaves_the_folder_free(
     assert "together more than --context-tokens 2000: give" in error
     assert "kept" not in error
     assert main([*handing, "--context-tokens", "9000"]) == 0
-    assert "waiting for 1 answers" in capsys.readouterr().out
+    assert "for answers, 1:" in capsys.readouterr().out
 
 
 BAD = {

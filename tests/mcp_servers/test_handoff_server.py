@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> HandoffFolder:
     made = HandoffFolder(tmp_path / "handoff")
     made.claim("an analysis")
     schema = label_schema({"T1": 5, "T2": 2}, ["care"])
-    prompt = "Judge. " + "x" * PART + " The end."
+    prompt = "Judge.\n" + "x" * (PART - 100) + "\n" + "y" * 200 + " The end."
     for name in ("label-a", "label-b"):
         made.put(Request(id=name, kind="label", about="run 1", prompt=prompt, answer_schema=schema))
     return made
@@ -49,12 +49,13 @@ async def carried(carrier: str, folder: HandoffFolder) -> AsyncIterator[Client]:
         command = [sys.executable, *PROGRAM, str(folder.path), "--port", "0"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
-            url = process.stderr.readline().split(" on ")[1].strip()
-            async with Client(url, cache=None) as client:
-                yield client
-            assert httpx.post(url, json={}, headers={"origin": "http://evil.example"}).status_code == 403
-            process.terminate()
-            process.wait(20)
+            try:
+                url = process.stderr.readline().split(" on ")[1].strip()
+                async with Client(url, cache=None) as client:
+                    yield client
+                assert httpx.post(url, json={}, headers={"origin": "http://evil.example"}).status_code == 403
+            finally:
+                process.terminate()
 
 
 @pytest.mark.parametrize("carrier", ["memory", "stdio", "http"])
@@ -69,8 +70,10 @@ async def test_an_agent_lists_reads_and_answers(carrier: str, folder: HandoffFol
         listed = json.loads((await agent.call_tool("list_requests", {})).content[0].text)
         assert [one["id"] for one in listed["open"]] == ["label-a", "label-b"]
         first = (await agent.call_tool("read_request", {"id": "label-a"})).content[0].text
-        assert first.endswith(f"[characters 0 to {PART} of {PART + 16}; read on with offset {PART}]")
-        last = (await agent.call_tool("read_request", {"id": "label-a", "offset": PART})).content[0].text
+        cut = PART - 100 + 8  # At the end of a line.
+        assert first.endswith(f"[characters 0 to {cut} of {cut + 209}; read on with offset {cut}]")
+        last = (await agent.call_tool("read_request", {"id": "label-a", "offset": cut, "limit": 1000})).content[0].text
+        assert last.startswith("yyy")
         assert " The end." in last
         assert last.endswith("this is the end of the request]")
 
@@ -83,11 +86,17 @@ async def test_an_agent_lists_reads_and_answers(carrier: str, folder: HandoffFol
         )
 
         taken = await agent.call_tool("answer_request", {"id": "label-a", "answer": ANSWER})
-        assert (taken.is_error, taken.content[0].text) == (False, "Taken. 1 requests are open.")
+        assert (taken.is_error, taken.content[0].text) == (False, "Taken. Still open: 1.")
     assert folder.take("label-a") == ANSWER
     assert [one.id for one in folder.open()] == ["label-b"]
     (who,) = folder.answered_by()
     assert who.startswith("mcp")
+
+
+async def test_who_answers_may_say_so(folder: HandoffFolder) -> None:
+    async with carried("memory", folder) as agent:
+        await agent.call_tool("answer_request", {"id": "label-a", "answer": ANSWER, "by": "Ada"})
+    assert folder.answered_by() == {"Ada": 1}
 
 
 async def test_what_cannot_be_done_is_an_error_that_the_agent_reads(folder: HandoffFolder) -> None:
@@ -96,6 +105,7 @@ async def test_what_cannot_be_done_is_an_error_that_the_agent_reads(folder: Hand
         expected = {
             "unknown request 'zz': use one of 'label-a'": ("read_request", {"id": "zz"}),
             "offset 99999999 is outside": ("read_request", {"id": "label-a", "offset": 99999999}),
+            "limit 10 is too little to read": ("read_request", {"id": "label-a", "limit": 10}),
             "request 'label-b' is answered already": ("answer_request", {"id": "label-b", "answer": ANSWER}),
             "the answer: null where a JSON object": ("answer_request", {"id": "label-a"}),
             "no JSON object in nothing": ("answer_request", {"id": "label-a", "answer": "nothing"}),

@@ -43,16 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         return _fail(_with_help(error))
     except BrokenPipeError:
-        # The reader (`head`, a pager) has gone; give the interpreter's last flush somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # The reader (`head`, a pager) has gone.
         return 1
     except OSError as error:
         if error.errno not in _OS_ERRORS:
             raise
+        if not error.filename:
+            _drop_output()
         return _fail(_explain(error))
     except (KeyboardInterrupt, Abort):
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Give the interpreter's last flush somewhere to go; else it would fail again and choose its own exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -195,7 +195,7 @@ def _show_open(waiting: Waiting, as_json: bool) -> None:
     if as_json:
         typer.echo(dumps({"open": [{"id": one.id, "about": one.about} for one in waiting.requests]}, indent=2))
         return
-    typer.echo(f"waiting for {len(waiting.requests)} answers in {str(waiting.folder)!r}:")
+    typer.echo(f"waiting in {str(waiting.folder)!r} for answers, {len(waiting.requests)}:")
     for one in waiting.requests:
         typer.echo(f"  {one.id}  {one.about}")
     for identity, reason in waiting.refused.items():
