@@ -122,6 +122,14 @@ class TrainingSection(Record):
     """Validations without a better success rate after which training stops."""
     workers: int = Field(default=2, ge=1)
     """Adapters trained at once, each in a process of its own."""
+    device: str = "cpu"
+    """torch's name of the device to train on, such as `cuda`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products; adapters stay float32. On a GPU the frozen base is held in it."""
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Most padded tokens of one forward pass; bounds memory."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass, for models whose activations do not fit."""
 
 
 class RoutingSection(Record):

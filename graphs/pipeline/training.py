@@ -134,6 +134,10 @@ def _config(run: Run, seed: int) -> GRPOConfig:
         alpha=training.alpha,
         validate_every=training.validate_every,
         patience=training.patience,
+        device=training.device,
+        dtype=training.dtype,
+        batch_tokens=training.batch_tokens,
+        gradient_checkpointing=training.gradient_checkpointing,
     )
 
 
