@@ -204,9 +204,9 @@ def _causes(runs: Sequence[Contrast], passes: int, thresholds: Thresholds) -> li
         return ["Δ is not estimable: no applicable success or no applicable failure"]
     figures = []
     if delta < thresholds.delta:
-        figures.append(f"mean Δ {delta:.2f} is below {thresholds.delta:.2f}")
+        figures.append(f"mean Δ {_below(delta, thresholds.delta)}")
     if coverage is not None and coverage < thresholds.rho:
-        figures.append(f"mean coverage {coverage:.2f} is below {thresholds.rho:.2f}")
+        figures.append(f"mean coverage {_below(coverage, thresholds.rho)}")
     causes = [" and ".join(figures)] if figures else []
     if short := _short_support(runs, thresholds):
         causes.append(f"too little support: {' and '.join(short)}, {thresholds.support} needed in a run")
@@ -222,3 +222,9 @@ def _short_support(runs: Sequence[Contrast], thresholds: Thresholds) -> list[str
     }
     means = {kind: sum(counts) / len(counts) for kind, counts in kinds.items()}
     return [f"{mean:.3g} {kind}" for kind, mean in means.items() if mean < thresholds.support]
+
+
+def _below(value: float, bar: float) -> str:
+    """`0.05 is below 0.10`, with as many digits as it takes to see it."""
+    digits = next((count for count in range(2, 6) if f"{value:.{count}f}" != f"{bar:.{count}f}"), 6)
+    return f"{value:.{digits}f} is below {bar:.{digits}f}"

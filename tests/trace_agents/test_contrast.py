@@ -127,6 +127,12 @@ def test_the_reason_names_the_figure_that_fell_short() -> None:
     assert "not estimable" in reasons["empty"]
 
 
+def test_a_figure_that_falls_short_by_little_has_the_digits_to_show_it() -> None:
+    close = run_of("L" * 99 + "P" * 901 + "P" * 10, "-" * 1000 + "+" * 10)
+    (found,) = select([{"close": close}], Thresholds(runs=1, keep_in=1, delta=0.0))
+    assert found.reason.endswith("mean coverage 0.099 is below 0.100")
+
+
 def test_selection_refuses_runs_that_do_not_belong_together() -> None:
     with pytest.raises(UsageError, match="1 labelling runs where the thresholds count on 2"):
         select([{"a": GOOD}], Thresholds.for_runs(2))
