@@ -37,7 +37,10 @@ def test_any_configuration_survives_a_round_trip(name: str, lr: float, seed: int
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TARGET + "[training]\nlrr = 1\n", "unknown key 'lrr' in [training] of 'c.toml': use one of 'alpha', 'batch_tokens'"),
+        (
+            TARGET + "[training]\nlrr = 1\n",
+            "unknown key 'lrr' in [training] of 'c.toml': use one of 'alpha', 'batch_tokens'",
+        ),
         ("[targt]\na = 1\n", "unknown section 'targt' in 'c.toml': use one of 'agent'"),
         ("", "missing section 'target' in 'c.toml': add it"),
         ("[target]\n", "missing key 'environment' in [target] of 'c.toml'"),
