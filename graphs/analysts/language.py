@@ -151,11 +151,11 @@ class LanguageAnalyst:
             {"key": f"T{number}", "task": one.task_id, "outcome": _outcome(one), "text": self._text(one)}
             for number, one in enumerate(trajectories, start=1)
         ]
-        failed = sum(not one.success for one in trajectories)
+        failures = [row["key"] for row, one in zip(shown, trajectories, strict=True) if not one.success]
         return make_request(
             "discover",
-            f"candidates from {len(shown)} trajectories, {failed} of them failed",
-            discover_schema([one["key"] for one in shown], self.config.candidates),
+            f"candidates from {len(shown)} trajectories, {len(failures)} of them failed",
+            discover_schema(failures or [one["key"] for one in shown], self.config.candidates),
             count=len(shown),
             most=self.config.candidates,
             evidence=[entry.model_dump() for entry in self.config.evidence],

@@ -103,7 +103,7 @@ async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason() -> N
     assert "no JSON object in no idea" in reasons[0]
     assert '"Check Owner" where a slug: lower-case words joined by single hyphens is wanted' in reasons[1]
     assert '"too short" where two or three sentences, 20 to 800 characters is wanted' in reasons[1]
-    assert '"T99" where a key of a trajectory above, T1 to T40 is wanted' in reasons[1]
+    assert '"T99" where a key of a failed trajectory above, such as T6 is wanted' in reasons[1]
     assert "key 'a' occurs twice" in reasons[2]
     assert [len(said) for said in model.asked[:5]] == [1, 3, 3, 3, 1]
     assert reader.spent().refused == 3

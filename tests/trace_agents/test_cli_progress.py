@@ -40,6 +40,13 @@ def test_lines_without_a_terminal_say_what_was_done() -> None:
     assert len(lines) == 3
 
 
+def test_a_long_line_is_not_broken() -> None:
+    out = io.StringIO()
+    with watch(Console(file=out, width=40)) as progress:
+        progress.note("word " * 30)
+    assert out.getvalue().count("\n") == 1
+
+
 def test_bars_on_a_terminal_name_each_stage_and_end_full() -> None:
     last = shown(terminal=True)
     assert "rollouts" in last

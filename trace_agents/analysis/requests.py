@@ -89,10 +89,13 @@ def make_request(kind: Kind, about: str, answer_schema: dict[str, Any], **values
 
 
 def discover_schema(keys: Sequence[str], most: int) -> dict[str, Any]:
-    """Of the candidates in a batch of trajectories with `keys`: slug → title, description, examples."""
+    """Of the candidates in a batch: slug → title, description, examples among the failed trajectories' `keys`."""
     examples = {
         "type": "array",
-        "items": {"enum": list(keys), "description": f"a key of a trajectory above, {_span(keys)}"},
+        "items": {
+            "enum": list(keys),
+            "description": f"a key of a failed trajectory above, such as {next(iter(keys), None)}",
+        },
         "minItems": 1,
         "maxItems": 4,
         "description": "keys of one to four failed trajectories that lack the capability",
@@ -192,10 +195,6 @@ def _only(properties: dict[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
         "description": f"a JSON object with {' and '.join(repr(name) for name in names)} and nothing else",
     }
-
-
-def _span(keys: Sequence[str]) -> str:
-    return f"{keys[0]} to {keys[-1]}" if keys else "none"
 
 
 # Answers.

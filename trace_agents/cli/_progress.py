@@ -95,7 +95,7 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """One line."""
-        self.screen.print(escape(text))
+        self.screen.print(escape(text), soft_wrap=True)
 
 
 @dataclass
@@ -121,7 +121,7 @@ class _Lines:
 
     def say(self, text: str) -> None:
         count = f" {self.done}/{self.units}" if self.units else f" {self.done}" if self.done else ""
-        self.screen.print(escape(f"{self.name}:{count} {text}"))
+        self.screen.print(escape(f"{self.name}:{count} {text}"), soft_wrap=True)
         self.shown = time.monotonic()
 
     def _maybe(self) -> None:
