@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from graphs.scale import measure_scale
 from mcp_servers.helpdesk import Helpdesk
 from trace_agents.analysis.validation.kit import METHODS, validate
-from trace_agents.analysis.validation.scale import measure_scale
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
 from trace_agents.endpoint import Completion, Sampling
 from trace_agents.runstore import RunStore

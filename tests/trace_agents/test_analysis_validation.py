@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from trace_agents.analysis.catalog import survey
@@ -16,7 +14,6 @@ from trace_agents.analysis.validation.domains import DOMAINS, HELD_OUT
 from trace_agents.analysis.validation.kit import Stability, Summary, Validation
 from trace_agents.analysis.validation.measure import Claim, Truth, matches, score, spearman, truths
 from trace_agents.analysis.validation.play import Domain, deal
-from trace_agents.analysis.validation.scale import measure_scale
 from trace_agents.analysis.views import read
 from trace_agents.cli import main
 from trace_agents.contrast import Thresholds
@@ -107,13 +104,6 @@ def test_guards_judged_together_are_judged_as_each_one_alone() -> None:
         together = [guards[index] for index in group]
         for view, found in zip(views, judge_guards(together, views), strict=True):
             assert found == [guard.judge(view) for guard in together]
-
-
-def test_the_scale_is_measured_on_the_command_line_with_everything_written(tmp_path: Path) -> None:
-    scale = measure_scale(tmp_path, trajectories=96, messages=12)
-    assert (scale.trajectories, scale.messages >= 12) == (96, True)
-    assert min(scale.seconds, scale.processor_seconds, scale.peak_bytes) > 0
-    assert {path.name for path in (tmp_path / "analysis").iterdir()} >= {"capabilities.json", "labels.jsonl"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])

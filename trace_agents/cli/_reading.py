@@ -87,13 +87,13 @@ class Reader:
             Waiting: a hand-off has open requests.
         """
         from graphs.analysis import run_analysis
-        from graphs.analysts.language import LanguageAnalyst, evidence_from
+        from graphs.analysts.language import LanguageAnalyst, LanguageConfig, evidence_from
         from graphs.analysts.notes import notes_on
         from trace_agents.analysis.agreement import with_agreement
         from trace_agents.analysis.statistical import StatisticalAnalyst
 
-        statistics, settings = None, self.reading.settings
-        if self.reading.both and settings is not None:
+        statistics, settings = None, self.reading.settings or LanguageConfig()
+        if self.reading.both:
             statistics = run_analysis(trajectories, StatisticalAnalyst(seed=seed), self.config)
             settings = settings.model_copy(update={"evidence": evidence_from(statistics)})
         batch = self.config.batch or (CHAT_BATCH if self.reading.llm is not None else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -14,9 +15,12 @@ from trace_agents.analysis.validation.domains import DOMAINS
 from trace_agents.analysis.validation.play import Domain, deal
 from trace_agents.errors import InfrastructureError
 from trace_agents.files import write_atomically
+from trace_agents.memory import resident
 from trace_agents.types import Record, Trajectory
 
 TRIALS = 8
+SAMPLE_S = 0.05
+"""Seconds between two looks at the process's memory."""
 
 
 class Scale(Record):
@@ -52,8 +56,7 @@ def measure_scale(
         process = subprocess.Popen(
             [*command, "--format", "messages"], env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        before, peak = _children_seconds(), _watched(process)
     if process.returncode:
         raise InfrastructureError(
             f"analysing {len(dealt)} trajectories ended with {process.returncode}: see {log.name}"
@@ -62,9 +65,23 @@ def measure_scale(
         trajectories=len(dealt),
         messages=mean,
         seconds=time.perf_counter() - clock,
-        processor_seconds=used.ru_utime + used.ru_stime,
-        peak_bytes=used.ru_maxrss * 1024,
+        processor_seconds=_children_seconds() - before,
+        peak_bytes=peak,
     )
+
+
+def _watched(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the process; its largest resident memory. The kernel's own figure would begin at its parent's."""
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, resident(str(process.pid)))
+        time.sleep(SAMPLE_S)
+    return peak
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _line(one: Trajectory) -> str:
