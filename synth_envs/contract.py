@@ -14,12 +14,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 from trace_agents.environment import SyntheticEnvironment
 from trace_agents.errors import UsageError, unknown
 from trace_agents.registry import import_attribute
-from trace_agents.types import Capability, TaskInstance, ToolCall
+from trace_agents.types import Action, Capability, TaskInstance
 
 GROUP = "trace_agents.families"
-
-Action = ToolCall | str
-"""A tool call, or a text said to the simulated user."""
 
 
 @runtime_checkable

@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from synth_envs.contract import Action
 from trace_agents.environment import Environment, Episode, SyntheticEnvironment
-from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolResult, ToolSpec, Trajectory
+from trace_agents.types import Action, Message, StopReason, TaskInstance, ToolCall, ToolResult, ToolSpec, Trajectory
 
 Agent = Callable[[Sequence[Message]], Action | None]
 """Messages so far → a tool call, a text to the user, or None to stop. Made for one episode."""

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from trace_agents.types import Capability, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
+from trace_agents.types import (
+    Action,
+    Capability,
+    Evaluation,
+    Message,
+    TaskInstance,
+    ToolResult,
+    ToolSpec,
+    UserTurn,
+)
 
 
 @runtime_checkable
@@ -74,13 +83,22 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class SyntheticEnvironment(Environment, Protocol):
+class HasOracle(Protocol):
+    """An environment that knows how its tasks are solved."""
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        """Gold actions: tool calls in order, and texts said to the user. Playing them scores 1.
+
+        Raises:
+            UsageError: this task has none.
+        """
+
+
+@runtime_checkable
+class SyntheticEnvironment(Environment, HasOracle, Protocol):
     """A capability-targeted environment (Definition 2)."""
 
     capability: Capability
-
-    def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
-        """Gold actions: tool calls in order, and texts said to the user. Playing them scores 1."""
 
 
 @runtime_checkable

@@ -58,6 +58,10 @@ class ToolCall(Record):
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": text}}
 
 
+Action = ToolCall | str
+"""What an agent does next: a tool call, or a text said to the simulated user."""
+
+
 class ToolResult(Record):
     """What a tool call returned to the agent."""
 

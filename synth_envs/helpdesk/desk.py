@@ -25,9 +25,8 @@ from mcp_servers.helpdesk.expert import gold_actions
 from mcp_servers.helpdesk.scenario import Kind, Need, Recipe, Request, Scenario, sample_scenario
 from mcp_servers.helpdesk.tools import TOOLS
 from mcp_servers.helpdesk.truth import tells
-from synth_envs.contract import Action
 from trace_agents.errors import UsageError, unknown
-from trace_agents.types import Capability, Evaluation, Message, Record, TaskInstance, ToolResult
+from trace_agents.types import Action, Capability, Evaluation, Message, Record, TaskInstance, ToolResult
 
 EXERCISED, SLIPPED, APPROACHED = 1.0, 0.6, 0.3
 """Rewards at the top of each storey."""
