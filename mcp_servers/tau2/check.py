@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Sequence
 
+from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.replay import DO_NOTHING, replay
 from mcp_servers.tau2.environment import BASE, Tau2Environment
 from mcp_servers.tau2.settings import Settings
-from mcp_servers.tau2.users import UserChoice, UserKind
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import Record, TaskInstance, ToolCall
 

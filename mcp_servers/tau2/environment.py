@@ -10,16 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mcp_servers.tau2.process import Session, Worker
-from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release, tools_hash
+from mcp_servers.benchmark.process import Program, Session, Worker
+from mcp_servers.benchmark.provenance import tools_hash
+from mcp_servers.benchmark.users import UserKind, check
+from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release
 from mcp_servers.tau2.settings import Settings, read_settings
 from mcp_servers.tau2.trajectory import Item, called, merged, said
-from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, UserKind, check, scenario, turns
+from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario, turns
 from trace_agents.errors import UsageError, unknown
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 BASE = "base"
 """The split of all tasks."""
+WORKER = Path(__file__).with_name("worker")
+"""What the benchmark's Python loads."""
 GO_AHEAD = "Please go ahead."
 """What the oracle says where it is the user's turn to act."""
 
@@ -220,7 +224,9 @@ class Tau2Environment:
 
     @cached_property
     def _worker(self) -> Worker:
-        return Worker(self.settings.python, self._domain, self._data.folder, self.settings.seconds)
+        variables = {"TAU2_DATA_DIR": str(self._data.folder), "LOGURU_LEVEL": "ERROR"}
+        arguments, seconds = (self._domain,), self.settings.seconds
+        return Worker(Program("tau2", self.settings.python, WORKER, arguments, variables, seconds))
 
     @cached_property
     def _data(self) -> Data:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mcp_servers.benchmark.provenance import accepted
 from mcp_servers.tau2.settings import ACCEPT_VARIABLE, RELEASE, release
 from trace_agents.errors import UsageError
-from trace_agents.types import canonical
-
-ALTERED = "altered, accepted"
-"""Follows the hash of something that differs from upstream's and was accepted."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +63,6 @@ def code_release(found: str, accept: Sequence[str]) -> str:
     return f"unknown: {_accepted(found, accept, differing)}"
 
 
-def tools_hash(tools: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of tools as upstream states them, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(canonical(list(tools))).encode()).hexdigest()
-
-
 def check_tools(found: str, domain: str, who: str, accept: Sequence[str]) -> str:
     """The hash of the agent's or the user's tools, equal to upstream's with its own pydantic.
 
@@ -87,7 +77,4 @@ def check_tools(found: str, domain: str, who: str, accept: Sequence[str]) -> str
 
 
 def _accepted(found: str, accept: Sequence[str], differing: str) -> str:
-    if found in accept:
-        return f"{found} ({ALTERED})"
-    option = f"{ACCEPT_VARIABLE}={found}"
-    raise UsageError(f"{differing}: use upstream's, or accept this one with {option} or 'install --accept {found}'")
+    return accepted(found, accept, differing, ACCEPT_VARIABLE)

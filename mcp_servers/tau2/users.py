@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, Protocol
 
-import httpx2
-from pydantic import Field
-
-from mcp_servers.remote import tls_context
-from mcp_servers.tau2.process import Session
+from mcp_servers.benchmark.process import Session
+from mcp_servers.benchmark.users import UserChoice, complete
 from mcp_servers.tau2.trajectory import Item, called, said
-from trace_agents.errors import InfrastructureError, UsageError
-from trace_agents.types import Record, UserTurn
+from trace_agents.errors import InfrastructureError
+from trace_agents.types import UserTurn
 
 DONE = "I have done that."
 """What the scripted user says after its own tool calls."""
 MOST_CALLS = 50
 """Completions in one turn after which a model that speaks for the user is given up."""
-
-
-class UserKind(StrEnum):
-    """Who plays the simulated user."""
-
-    NONE = "none"  # Nobody: the task is stated, and the agent's first text ends the conversation.
-    SCRIPTED = "scripted"  # Says the whole scenario, does its own gold actions when spoken to, then stops.
-    MODEL = "model"  # Upstream's user simulator, with a model behind an OpenAI-compatible endpoint.
-
-
-class UserChoice(Record):
-    """Which simulated user to play with."""
-
-    kind: UserKind = UserKind.MODEL
-    url: str = ""
-    """Base URL of the OpenAI-compatible endpoint, up to `/v1`; for a model only, as all below."""
-    model: str = ""
-    """The endpoint's name of the model."""
-    key: str = Field(default="", repr=False)
-    """Bearer token; empty where the endpoint asks for none."""
-    temperature: float = 0.0
-    timeout_s: float = 120.0
-    """Longest wait for one completion."""
 
 
 class User(Protocol):
@@ -125,48 +98,6 @@ class ModelUser:
         raise InfrastructureError(
             f"the model {self._choice.model!r} called the user's tools {MOST_CALLS} times without a word"
         )
-
-
-async def complete(choice: UserChoice, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The endpoint's chat message for upstream's request.
-
-    Raises:
-        InfrastructureError: the endpoint fails, is gone, or answers in another shape.
-    """
-    body = {"model": choice.model, "temperature": choice.temperature, "messages": list(map(_sent, wanted["messages"]))}
-    if wanted["tools"]:
-        body |= {"tools": wanted["tools"], "tool_choice": "auto"}
-    headers = {"Authorization": f"Bearer {choice.key}"} if choice.key else {}
-    url = f"{choice.url.rstrip('/')}/chat/completions"
-    try:
-        async with httpx2.AsyncClient(verify=tls_context(), timeout=choice.timeout_s, headers=headers) as client:
-            response = await client.post(url, json=body)
-        response.raise_for_status()
-        return dict(response.json()["choices"][0]["message"])
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
-        raise InfrastructureError(f"the simulated user's endpoint {url!r} failed: {error or type(error)}") from error
-
-
-def _sent(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as OpenAI's API takes it: upstream leaves empty tool calls and a second name in it."""
-    kept = {key: value for key, value in message.items() if key != "tool_calls" or value}
-    if "tool_calls" in kept:
-        kept["tool_calls"] = [{key: call[key] for key in ("id", "type", "function")} for call in kept["tool_calls"]]
-    return kept
-
-
-def check(choice: UserChoice) -> None:
-    """That a model can be asked.
-
-    Raises:
-        UsageError: there is no endpoint or no model name.
-    """
-    for name, value in (("URL", choice.url), ("MODEL", choice.model)):
-        if choice.kind is UserKind.MODEL and not value:
-            others = f"or set TRACE_AGENTS_USER to {UserKind.SCRIPTED.value!r} or {UserKind.NONE.value!r}"
-            raise UsageError(
-                f"the simulated user's model has no {name.lower()} ({value!r}): set TRACE_AGENTS_USER_{name}, {others}"
-            )
 
 
 def scenario(task: Mapping[str, Any]) -> str:

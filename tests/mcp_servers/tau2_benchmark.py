@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.tau2 import Tau2Environment
 from mcp_servers.tau2.settings import Settings, read_settings
-from mcp_servers.tau2.users import UserChoice, UserKind
 from trace_agents.errors import UsageError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "tau2-bench"

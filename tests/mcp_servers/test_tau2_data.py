@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tau2_benchmark import NOWHERE, SHARED, data_folder, needs_data, rebuilt, unplayed
 
+from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.tau2 import Tau2Environment
 from mcp_servers.tau2.settings import Settings, release
-from mcp_servers.tau2.users import UserChoice, UserKind
 from trace_agents.environment import Environment
 from trace_agents.errors import UsageError
 from trace_agents.types import ToolCall

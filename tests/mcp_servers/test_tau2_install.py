@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_servers.tau2.settings import Installation, read_settings
-from mcp_servers.tau2.source import fetch
-from mcp_servers.tau2.users import UserKind
+from mcp_servers.benchmark.source import fetch
+from mcp_servers.benchmark.users import UserKind
+from mcp_servers.tau2.settings import Tau2Installation, read_settings
 from trace_agents.cli import main
 from trace_agents.errors import UsageError
 
@@ -122,7 +122,7 @@ def test_a_source_with_other_data_is_refused_before_anything_is_made(
 
 
 def test_variables_go_before_what_was_installed(tmp_path: Path) -> None:
-    made = Installation(python=tmp_path / "python", data=tmp_path, source=".", revision="v0.2.0", accept=("a",))
+    made = Tau2Installation(python=tmp_path / "python", data=tmp_path, source=".", revision="v0.2.0", accept=("a",))
     (tmp_path / "tau2").mkdir()
     (tmp_path / "tau2" / "install.json").write_text(made.model_dump_json())
     named = {"TRACE_AGENTS_BENCHMARKS": str(tmp_path)}

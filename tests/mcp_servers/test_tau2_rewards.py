@@ -20,7 +20,7 @@ from tau2_benchmark import installed
 
 from mcp_servers.replay import replay
 from mcp_servers.tau2 import Tau2Environment
-from mcp_servers.tau2.process import FOLDER
+from mcp_servers.tau2.environment import WORKER
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import TaskInstance, ToolCall
 
@@ -101,7 +101,7 @@ def upstreams(environment: Tau2Environment, played: list[tuple[TaskInstance, lis
     ]
     settings = environment.settings
     run = subprocess.run(
-        [str(settings.python), "-s", str(REFERENCE), str(FOLDER)],
+        [str(settings.python), "-s", str(REFERENCE), str(WORKER)],
         input="".join(f"{json.dumps(line)}\n" for line in lines),
         env=dict(os.environ) | {"TAU2_DATA_DIR": str(settings.data), "LOGURU_LEVEL": "ERROR"},
         capture_output=True,

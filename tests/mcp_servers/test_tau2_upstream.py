@@ -18,14 +18,14 @@ from mcp.client import Client
 from mcp.client.stdio import stdio_client
 from tau2_benchmark import installed
 
+from mcp_servers.benchmark.provenance import tools_hash
+from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.remote import RemoteEnvironment
 from mcp_servers.replay import DO_NOTHING, replay
 from mcp_servers.server import episode_server, tool_spec
 from mcp_servers.tau2 import Tau2Environment, Tau2Episode
-from mcp_servers.tau2.provenance import tools_hash
 from mcp_servers.tau2.settings import release
-from mcp_servers.tau2.users import UserChoice, UserKind
 from trace_agents.cli import main
 from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError

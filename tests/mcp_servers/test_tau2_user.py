@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from tau2_benchmark import installed
 
+from mcp_servers.benchmark.users import UserChoice, complete
 from mcp_servers.tau2 import Tau2Environment, Tau2Episode
-from mcp_servers.tau2.users import MOST_CALLS, UserChoice, complete
+from mcp_servers.tau2.users import MOST_CALLS
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import Message
 

@@ -49,18 +49,20 @@ def benchmarks(
         raise unknown("action", action, ACTIONS)
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
-    from mcp_servers.tau2.settings import HOME_VARIABLE, home, read_installation
+    from mcp_servers.benchmark.installation import HOME_VARIABLE, home, read_installation
+    from mcp_servers.tau2.settings import Tau2Installation
 
     variables = dict(os.environ) | ({HOME_VARIABLE: str(folder)} if folder else {})
     if action == "show":
-        print(read_installation(home(variables)).model_dump_json(indent=2))
+        print(read_installation(home(variables), "tau2", Tau2Installation).model_dump_json(indent=2))
         return
     if action == "check":
         _check(variables, domain or [])
         return
     if source is None:
         raise UsageError(f"--from is missing: give upstream's repository of benchmark {name!r}, a folder or a URL")
-    from mcp_servers.tau2.install import Request, install
+    from mcp_servers.benchmark.install import Request
+    from mcp_servers.tau2.install import install
 
     request = Request(source, data, tuple(accept or ()), python or Path(sys.executable))
     installed = install(request, lambda line: print(line, file=sys.stderr, flush=True), variables)
@@ -69,9 +71,10 @@ def benchmarks(
 
 def _check(variables: dict[str, str], domains: list[str]) -> None:
     """A line for each domain, and exit code 1 where the gold actions do not solve every task."""
+    from mcp_servers.benchmark.users import USER_VARIABLE
     from mcp_servers.tau2.check import check
     from mcp_servers.tau2.install import DOMAINS
-    from mcp_servers.tau2.settings import USER_VARIABLE, read_settings
+    from mcp_servers.tau2.settings import read_settings
 
     for strange in set(domains) - set(DOMAINS):
         raise unknown("domain", strange, DOMAINS)

@@ -1,4 +1,4 @@
-"""The worker process in the benchmark's own Python environment, and sessions with it: the host's side of `worker/`."""
+"""A worker process in a benchmark's own Python environment, and sessions with it: the host's side of `worker/`."""
 
 from __future__ import annotations
 
@@ -12,36 +12,47 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trace_agents.errors import InfrastructureError, UsageError
 
 FOLDER = Path(__file__).with_name("worker")
-"""What the other Python runs."""
+"""What the other Python runs; it loads a benchmark's `program`."""
 LONGEST_LINE = 256 * 2**20
 """Bytes of the longest answer that is read."""
 GRACE_S = 5.0
 """Seconds after a session should have ended itself until it is given up."""
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a worker loads."""
+
+    benchmark: str
+    """The benchmark's name."""
+    python: Path
+    """Interpreter of the benchmark's environment."""
+    folder: Path
+    """Folder with `program.py`, whose `load` gives the object that answers (see `worker/__main__.py`)."""
+    arguments: tuple[str, ...] = ()
+    """What `load` is called with."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the process gets besides."""
+    seconds: float = 60.0
+    """The longest that one operation may take; a session that needs more is killed."""
+
+
 class Worker:
-    """One domain, loaded in a process of its own; started when first needed, and again when it has died.
+    """A program, loaded in a process of its own; started when first needed, and again when it has died.
 
     The process ends when this object does.
     """
 
-    def __init__(self, python: Path, domain: str, data: Path, seconds: float = 60.0) -> None:
-        """A worker that has not started.
-
-        Args:
-            python: interpreter of the benchmark's environment.
-            domain: upstream's name of the domain.
-            data: upstream's data folder, with `tau2/domains` in it.
-            seconds: the longest that one operation may take; a session that needs more is killed.
-        """
-        self.seconds = seconds
-        self._python, self._domain, self._data = python, domain, data
+    def __init__(self, program: Program) -> None:
+        """A worker that has not started."""
+        self.program = program
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._end: weakref.finalize[..., Any] | None = None
@@ -54,17 +65,17 @@ class Worker:
             UsageError: the environment cannot run the worker. InfrastructureError: the operation failed.
         """
         with self._connection() as connection:
-            connection.settimeout(self.seconds + GRACE_S)
+            connection.settimeout(self.program.seconds + GRACE_S)
             with connection.makefile("rwb") as stream:
                 try:
-                    stream.write(_request(0, do, given, self.seconds))
+                    stream.write(_request(0, do, given, self.program.seconds))
                     stream.flush()
                     line = stream.readline()
                 except OSError:
                     line = b""
         if not line:
             raise InfrastructureError(self._ended(do))
-        return _value(json.loads(line), do)
+        return _value(self.program, json.loads(line), do)
 
     async def session(self) -> Session:
         """A fresh session on the running event loop.
@@ -94,15 +105,16 @@ class Worker:
         socket.send_fds(self._start(), [b"."], [descriptor])
 
     def _start(self) -> socket.socket:
+        named, python = self.program.benchmark, self.program.python
         if not hasattr(os, "fork"):
-            raise UsageError(f"benchmark 'tau2' needs fork, which {os.name!r} lacks: use Linux or macOS")
+            raise UsageError(f"benchmark {named!r} needs fork, which {os.name!r} lacks: use Linux or macOS")
         self.close()
         ours, theirs = socket.socketpair()
-        descriptor, name = tempfile.mkstemp(prefix="trace-agents-tau2-", suffix=".log")
-        command = [str(self._python), "-s", str(FOLDER), self._domain, str(theirs.fileno())]
+        descriptor, name = tempfile.mkstemp(prefix=f"trace-agents-{named}-", suffix=".log")
+        command = [str(python), "-s", str(FOLDER), str(self.program.folder), str(theirs.fileno())]
         try:
             process = subprocess.Popen(
-                command,
+                [*command, *self.program.arguments],
                 env=self._variables(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -112,8 +124,8 @@ class Worker:
         except OSError as error:
             ours.close()
             Path(name).unlink()
-            problem = f"{str(self._python)!r}, the Python of benchmark 'tau2', cannot be run ({error.strerror})"
-            raise UsageError(f"{problem}: install it again with 'trace-agents benchmarks install tau2'") from error
+            problem = f"{str(python)!r}, the Python of benchmark {named!r}, cannot be run ({error.strerror})"
+            raise UsageError(f"{problem}: install it again with 'trace-agents benchmarks install {named}'") from error
         finally:
             os.close(descriptor)
             theirs.close()
@@ -125,7 +137,7 @@ class Worker:
         """The process's environment: nothing of ours, keys least, and the same order of sets in every process."""
         ours = ("PYTHON", "TRACE_AGENTS_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return kept | {"TAU2_DATA_DIR": str(self._data), "LOGURU_LEVEL": "ERROR", "PYTHONHASHSEED": "0"}
+        return kept | {"PYTHONHASHSEED": "0"} | dict(self.program.variables)
 
     def close(self) -> None:
         """End the process; the sessions that are open go on until they are closed."""
@@ -136,7 +148,8 @@ class Worker:
     def _ended(self, do: str) -> str:
         said = self._log.read_text(errors="replace").strip().splitlines() if self._log.is_file() else []
         words = f" (its last words: {said[-1]})" if said else ""
-        return f"benchmark 'tau2' ended during {do!r}: it crashed, or took longer than {self.seconds:g} s{words}"
+        ended = f"benchmark {self.program.benchmark!r} ended during {do!r}"
+        return f"{ended}: it crashed, or took longer than {self.program.seconds:g} s{words}"
 
 
 class Session:
@@ -153,7 +166,7 @@ class Session:
             InfrastructureError: upstream raised, or the session has ended or takes too long.
         """
         self._asked += 1
-        seconds = self._worker.seconds
+        seconds = self._worker.program.seconds
         try:
             self._writer.write(_request(self._asked, do, given, seconds))
             async with asyncio.timeout(seconds + GRACE_S):
@@ -161,7 +174,7 @@ class Session:
                 while line := await self._reader.readline():
                     answer = json.loads(line)
                     if answer["id"] == self._asked:  # An earlier one's, whose asker was cancelled, is passed over.
-                        return _value(answer, do)
+                        return _value(self._worker.program, answer, do)
         except (OSError, TimeoutError):
             self._writer.close()
         raise InfrastructureError(self._worker._ended(do))
@@ -177,9 +190,9 @@ def _request(number: int, do: str, given: Mapping[str, Any], seconds: float) -> 
     return json.dumps({"id": number, "do": do, "given": given, "seconds": seconds}).encode() + b"\n"
 
 
-def _value(answer: Mapping[str, Any], do: str) -> Any:
+def _value(program: Program, answer: Mapping[str, Any], do: str) -> Any:
     if "failure" in answer:
-        raise InfrastructureError(f"benchmark 'tau2' failed during {do!r}: {answer['failure']}")
+        raise InfrastructureError(f"benchmark {program.benchmark!r} failed during {do!r}: {answer['failure']}")
     return answer["value"]
 
 

@@ -1,0 +1,1 @@
+"""What every benchmark with a Python environment of its own needs: installing it, its process, its simulated user."""
