@@ -25,6 +25,7 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    GoldActions,
     PageChoice,
     ProblemCode,
     TaskChoice,
@@ -85,6 +86,10 @@ class Control:
     async def tasks(self, page: PageChoice) -> TaskPage:
         """A slice of a split."""
         return TaskPage.model_validate(await self._ask("tasks", page))
+
+    async def oracle(self, task_id: str) -> GoldActions:
+        """The gold actions of a task, where the environment knows them."""
+        return GoldActions.model_validate(await self._ask("oracle", TaskChoice(task_id=task_id)))
 
     async def create(self, choice: TaskChoice) -> EpisodeInfo:
         """Start an episode."""

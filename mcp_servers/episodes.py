@@ -11,8 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mcp_servers.guard import GuardedEpisode
-from mcp_servers.wire import ControlError, EnvironmentInfo, EpisodeInfo, PageChoice, ProblemCode, TaskChoice, TaskPage
-from trace_agents.environment import Environment, HasProvenance
+from mcp_servers.wire import (
+    ControlError,
+    EnvironmentInfo,
+    EpisodeInfo,
+    GoldActions,
+    PageChoice,
+    ProblemCode,
+    TaskChoice,
+    TaskPage,
+)
+from trace_agents.environment import Environment, HasOracle, HasProvenance
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import TaskInstance
 
@@ -82,7 +91,12 @@ class EpisodeTable:
     def describe(self) -> EnvironmentInfo:
         """The environment's name and splits, and what it is made from."""
         known = self.environment.provenance if isinstance(self.environment, HasProvenance) else {}
-        return EnvironmentInfo(name=self.environment.name, splits=dict(self.environment.splits), provenance=dict(known))
+        return EnvironmentInfo(
+            name=self.environment.name,
+            splits=dict(self.environment.splits),
+            provenance=dict(known),
+            oracle=isinstance(self.environment, HasOracle),
+        )
 
     def page(self, page: PageChoice) -> TaskPage:
         """A slice of a split."""
@@ -104,6 +118,17 @@ class EpisodeTable:
             return self.environment.task(choice.task_id or "")
         except UsageError as error:
             raise ControlError(ProblemCode.UNKNOWN_TASK, str(error)) from error
+
+    def oracle(self, choice: TaskChoice) -> GoldActions:
+        """The gold actions of the task of `choice`.
+
+        Raises:
+            ControlError: no such task. UsageError: the environment, or this task, has none.
+        """
+        task, environment = self.choose(choice), self.environment
+        if not isinstance(environment, HasOracle):
+            raise UsageError(f"environment {environment.name!r} has no gold actions for task {task.id!r}")
+        return GoldActions(actions=tuple(environment.oracle(task)))
 
     async def create(self, choice: TaskChoice) -> LiveEpisode:
         """Start an episode.

@@ -13,6 +13,7 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    GoldActions,
     Health,
     PageChoice,
     ProblemCode,
@@ -75,6 +76,10 @@ async def _task(table: EpisodeTable, given: TaskChoice, episode_id: str) -> Task
     return table.choose(given)
 
 
+async def _oracle(table: EpisodeTable, given: TaskChoice, episode_id: str) -> GoldActions:
+    return table.oracle(given)
+
+
 async def _create(table: EpisodeTable, given: TaskChoice, episode_id: str) -> EpisodeInfo:
     return table.info(await table.create(given))
 
@@ -128,6 +133,16 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="The task instance of a seed.",
         given=TaskChoice,
         answer=TaskInstance,
+        problems=OF_TASK,
+    ),
+    Operation(
+        name="oracle",
+        run=_oracle,
+        method="GET",
+        path="/oracle/{task_id:path}",
+        summary="Gold actions of a task by id, where the environment knows them; for the host, never for an agent.",
+        given=TaskChoice,
+        answer=GoldActions,
         problems=OF_TASK,
     ),
     Operation(

@@ -27,6 +27,7 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    GoldActions,
     PageChoice,
     Problem,
     ProblemCode,
@@ -36,7 +37,7 @@ from mcp_servers.wire import (
 )
 from trace_agents.environment import Environment, Episode
 from trace_agents.errors import InfrastructureError, UsageError
-from trace_agents.types import Evaluation, Message, TaskInstance, ToolResult, UserTurn
+from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, UserTurn
 
 TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
 """Environment variable with the control plane's token, where none is given."""
@@ -73,6 +74,9 @@ class RemoteEnvironment(Environment):
         self._splits = info.splits
         self.provenance: Mapping[str, str] = info.provenance
         """What the server says that its environment is made from."""
+        if info.oracle:
+            # Only then, so that being a `HasOracle` is as true of this as of the environment behind it.
+            self.oracle = self._gold_actions
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -99,6 +103,9 @@ class RemoteEnvironment(Environment):
     def generate(self, seed: int) -> TaskInstance:
         """The task instance of `seed`."""
         return TaskInstance.model_validate(self._link.get(f"/seeds/{seed}"))
+
+    def _gold_actions(self, task: TaskInstance) -> Sequence[Action]:
+        return GoldActions.model_validate(self._link.get(f"/oracle/{quote(task.id)}")).actions
 
     async def start(self, task: TaskInstance) -> RemoteEpisode:
         """A fresh episode of `task` on the server.

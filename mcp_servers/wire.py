@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from trace_agents.errors import UsageError
-from trace_agents.types import Message, Record, TaskInstance, ToolSpec
+from trace_agents.types import Action, Message, Record, TaskInstance, ToolSpec
 
 
 class ProblemCode(StrEnum):
@@ -81,6 +81,8 @@ class EnvironmentInfo(Record):
     """Number of fixed tasks of each split."""
     provenance: dict[str, str] = Field(default_factory=dict)
     """What the environment is made from, part by part; empty where it does not say."""
+    oracle: bool = False
+    """It knows how its tasks are solved: `oracle` tells a task's gold actions."""
 
 
 class TaskPage(Record):
@@ -118,6 +120,13 @@ class EpisodeInfo(Record):
     """Path of the episode's own MCP endpoint; None where the control plane is not HTTP."""
     idle_timeout_s: float | None
     """Seconds without a call after which the episode expires; None where it lives as long as the server."""
+
+
+class GoldActions(Record):
+    """How a task is solved."""
+
+    actions: tuple[Action, ...]
+    """Tool calls in order, and texts said to the user."""
 
 
 class UserMessage(Record):

@@ -16,7 +16,7 @@ from mcp_servers.helpdesk.truth import exercised, tells
 from mcp_servers.helpdesk.user import Customer
 from mcp_servers.helpdesk.wording import first_message
 from trace_agents.errors import UsageError, unknown
-from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
+from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 SPLITS: dict[str, tuple[int, int]] = {
     "train": (60, 9_000_000),
@@ -115,6 +115,10 @@ class Helpdesk:
     async def start(self, task: TaskInstance) -> HelpdeskEpisode:
         """A fresh episode."""
         return HelpdeskEpisode(task)
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        """The gold behaviour (`trace_agents.environment.HasOracle`)."""
+        return list(gold_actions(Scenario.model_validate(task.data)))
 
     def exercised(self, task: TaskInstance, messages: Sequence[Message]) -> Mapping[str, bool]:
         """Ground truth of a trajectory (`trace_agents.environment.GroundTruth`)."""
