@@ -1,12 +1,13 @@
 """`make bench`: the figures that the project promises, each beside its bar.
 
-`python -m graphs.bench [--seeds 0 1 2] [--only overhead engine analysis scale planted demo] [--out runs/bench]`
+`python -m graphs.bench [--seeds 0 1 2] [--only overhead serving engine analysis ...] [--out runs/bench]`
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from graphs.scale import measure_scale
+from mcp_servers.bench import CALLS, measure, subject
 from mcp_servers.helpdesk import Helpdesk
 from trace_agents.analysis.validation.kit import METHODS, validate
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
 from trace_agents.endpoint import Completion, Sampling
+from trace_agents.errors import UsageError
 from trace_agents.runstore import RunStore
 from training.base_agent import find_model
 from training.chat import load_chat_format
@@ -68,6 +71,31 @@ def overhead(out: Path) -> Iterator[Figure]:
         seconds = time.perf_counter() - clock
     value = f"{1000 * seconds / len(traces):.1f} ms"
     yield Figure("overhead of MCP, verifiers and logging, per rollout", value, "10 ms")
+
+
+def serving(out: Path) -> Iterator[Figure]:
+    """A tool call over MCP, beside a plain MCP server's in the same run. Bars are beyond the environment's own time."""
+    os.environ.setdefault("TRACE_AGENTS_USER", "scripted")  # Of τ²-bench; no model is asked.
+    for name in CALLS:
+        try:
+            found = asyncio.run(measure(subject(name)))
+        except UsageError as error:
+            yield Figure(f"{name}: serving", f"not run: {error}", "")
+            continue
+        yield Figure(
+            f"{name}: the call itself; a line to a process and back", f"{found.own:.2f}, {found.echo:.2f} ms", ""
+        )
+        for call in found.calls:
+            value = f"{call.served:.2f} ms ({call.served / call.floor:.2f} of a plain server's {call.floor:.2f})"
+            yield Figure(f"{name}: a call, {call.door}, era {call.era}", value, f"{_CALL_BARS[call.door]} ms more")
+        yield Figure(f"{name}: a call, our own client over HTTP", f"{found.remote:.2f} ms", "")
+        value = f"{found.listing / 1000:.2f} s (a plain server's {found.listing_floor / 1000:.2f})"
+        yield Figure(f"{name}: first listing of serve --stdio", value, "1.5 s")
+        yield Figure(f"{name}: reset", f"{found.reset:.1f} ms", "15 ms")
+
+
+_CALL_BARS = {"memory": 1, "stdio": 1, "http": 2}
+"""Door -> milliseconds that a call may take beyond the call itself."""
 
 
 def engine(out: Path) -> Iterator[Figure]:
@@ -155,6 +183,7 @@ def _points(arm: Arm) -> str:
 
 PARTS: dict[str, Callable[..., Iterator[Figure]]] = {
     "overhead": overhead,
+    "serving": serving,
     "engine": engine,
     "analysis": analysis,
     "scale": scale,

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_servers.episodes import EpisodeTable, Limits
+from mcp_servers.exchange import CallDoor
 from mcp_servers.gatekeeper import Gatekeeper
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.openapi import STATUS, document
@@ -73,8 +74,10 @@ class _Service:
     def __init__(self, environment: Environment, config: HttpConfig) -> None:
         self._config = config
         self._table = EpisodeTable(environment, config.limits, config.clock, MCP_PATH)
+        server = routed_server(self._episode, environment.name)
+        self._calls = CallDoor(server, config.max_body_bytes)
         self._mcp = StreamableHTTPSessionManager(
-            routed_server(self._episode, environment.name),
+            server,
             json_response=True,
             stateless=True,
             max_request_body_size=config.max_body_bytes,
@@ -83,9 +86,11 @@ class _Service:
 
     def app(self) -> ASGIApp:
         paths = dict.fromkeys(op.path for op in OPERATIONS)
-        routes = [Route(path, self._control({op.method: op for op in OPERATIONS if op.path == path})) for path in paths]
+        routes = [Route(MCP_PATH, _Asgi(self._play))]  # First, as routes are tried in order.
+        routes += [
+            Route(path, self._control({op.method: op for op in OPERATIONS if op.path == path})) for path in paths
+        ]
         routes.append(Route("/openapi.json", self._describe))
-        routes.append(Route(MCP_PATH, _Asgi(self._play)))
         unknown = {404: _nothing_here}
         return _gated(Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=unknown), self._config)
 
@@ -115,7 +120,9 @@ class _Service:
         except ControlError as error:
             await _protocol_problem(error)(scope, receive, send)
         else:
-            await self._mcp.handle_request(scope, receive, send)
+            unanswered = await self._calls.answer(live.guarded, scope, receive, send)
+            if unanswered is not None:
+                await self._mcp.handle_request(scope, unanswered, send)
             self._table.touch(live)
 
     def _episode(self, ctx: Context) -> GuardedEpisode:

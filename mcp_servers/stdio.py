@@ -8,6 +8,7 @@ from mcp.server.stdio import stdio_server
 
 from mcp_servers.control import control_server
 from mcp_servers.episodes import EpisodeTable, Limits
+from mcp_servers.pipes import standard_streams
 from mcp_servers.wire import TaskChoice
 from trace_agents.environment import Environment
 
@@ -29,7 +30,7 @@ async def _serve(environment: Environment, choice: TaskChoice) -> None:
     try:
         live = await table.create(choice)
         server = control_server(table, default=live.id)
-        async with stdio_server() as (reader, writer):
+        async with standard_streams() as streams, stdio_server(*streams) as (reader, writer):
             await server.run(reader, writer, server.create_initialization_options())
     finally:
         await table.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -82,6 +84,59 @@ async def test_episodes_are_keyed_by_meta_and_never_by_the_connection(carrier: s
             prompt = await client.get_prompt("task", meta={EPISODE_KEY: info.id})
             assert prompt.messages[0].content.text == info.task.prompt
         assert (await control.user_turn("hi", two.id)).content == f"'hi'? I want {two.task.data['amount']}."
+
+
+async def test_calls_and_answers_of_megabytes_arrive_whole() -> None:
+    async with hosted("stdio") as client:
+        account = "é" * 3_000_000
+        result = tool_result(await client.call_tool("balance", {"account": account}))
+        assert result.is_error
+        assert json.loads(result.content) == {"error": f"no account {account}"}
+
+
+CHATTY = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from ledger_environment import Ledger, LedgerEpisode
+
+
+class Chatty(Ledger):
+    async def start(self, task):
+        return ChattyEpisode(task)
+
+
+class ChattyEpisode(LedgerEpisode):
+    async def call(self, name, arguments):
+        os.system("echo stray")
+        print("stray", repr(sys.stdin.read()), flush=True)
+        return await super().call(name, arguments)
+"""
+
+
+@pytest.mark.parametrize("carrier", ["pipe", "terminal"])
+def test_stray_prints_stay_out_of_the_protocol_whatever_carries_it(carrier: str, tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    command = [sys.executable, *PROGRAM, "serve", f"{tmp_path / 'chatty.py'}:Chatty", "--stdio", "--task", "train/1"]
+    reading, writing = os.pipe() if carrier == "pipe" else os.openpty()
+    info = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "plain", "version": "0"}}
+    call = {"name": "balance", "arguments": {"account": "nobody"}}
+    with (
+        os.fdopen(reading) as answers,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        os.close(writing)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for number, (method, params) in enumerate([("initialize", info), ("tools/call", call)]):
+            asked = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            answer = json.loads(answers.readline())
+            assert answer["id"] == number
+        process.stdin.close()
+        assert answer["result"]["isError"]
+        assert process.stderr.read().splitlines() == ["stray", "stray ''"]
+        assert process.wait() == 0
 
 
 async def test_vendor_methods_refuse_with_the_control_planes_codes() -> None:
