@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import ssl
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_servers.memory import leaf
 from mcp_servers.server import tool_result
+from mcp_servers.tls import tls_context
 from mcp_servers.wire import (
     ControlError,
     Conversation,
@@ -274,9 +273,3 @@ class _Link:
 
     def _unreachable(self, error: Exception) -> InfrastructureError:
         return InfrastructureError(f"{self.url!r} does not answer: {type(error).__name__}: {error}")
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """One TLS context for all clients: reading the certificate store takes longer than an episode."""
-    return httpx2.create_ssl_context()

@@ -110,6 +110,18 @@ class AnswersUnknownTools(Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """An environment whose first episode waits for something that can be begun beforehand."""
+
+    def prepare(self) -> None:
+        """Begin it, without waiting.
+
+        Raises:
+            UsageError: it cannot be begun.
+        """
+
+
+@runtime_checkable
 class HasProvenance(Protocol):
     """An environment that can say what it is made from, for the record of a result."""
 
@@ -125,3 +137,11 @@ class GroundTruth(Protocol):
     def exercised(self, task: TaskInstance, messages: Sequence[Message]) -> Mapping[str, bool]:
         """Needed capability -> exercised, for those whose decision the conversation reached. Only the evaluation
         of an analysis reads it; the analysis itself never does."""
+
+
+@runtime_checkable
+class PlaysFew(Protocol):
+    """An environment that cannot play any number of episodes at once, because they share a server, say."""
+
+    most_episodes: int | None
+    """Episodes that may be live together; `start` waits for its turn. None where there is no such limit."""

@@ -58,6 +58,16 @@ class Worker:
         self._end: weakref.finalize[..., Any] | None = None
         self._log = Path(os.devnull)
 
+    def start(self) -> None:
+        """Start the process, where none runs yet: it loads while the caller does something else.
+
+        Raises:
+            UsageError: the environment cannot run the worker.
+        """
+        with self._lock:
+            if self._control is None:
+                self._start()
+
     def ask(self, do: str, **given: Any) -> Any:
         """The answer of a session made for this one operation, waited for on this thread.
 

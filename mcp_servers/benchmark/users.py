@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 from pydantic import Field
 
-from mcp_servers.remote import tls_context
+from mcp_servers.tls import tls_context
 from trace_agents.errors import InfrastructureError, UsageError, unknown
 from trace_agents.types import Record
 

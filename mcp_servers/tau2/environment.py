@@ -131,6 +131,10 @@ class Tau2Environment:
         """Upstream's tasks are fixed."""
         raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
 
+    def prepare(self) -> None:
+        """Let the worker load while its host still imports what it serves with."""
+        self._worker.start()
+
     async def start(self, task: TaskInstance) -> Tau2Episode:
         """A fresh episode.
 

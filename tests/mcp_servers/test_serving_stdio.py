@@ -189,6 +189,18 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
+def test_an_environment_may_get_ready_while_mcp_is_still_to_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "eager.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom ledger_environment import Ledger\n\n\n"
+        "class Eager(Ledger):\n    def prepare(self):\n        print('mcp' in sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, *PROGRAM, "serve", f"{tmp_path / 'eager.py'}:Eager", "--stdio", "--task", "zz"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    first, second = done.stderr.splitlines()
+    assert (done.returncode, first) == (2, "False")
+    assert "unknown task 'zz'" in second
+
+
 def test_a_port_in_use_is_told_before_anything_starts(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

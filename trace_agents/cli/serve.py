@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trace_agents.environment import Environment
+from trace_agents.environment import Environment, Prepares
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import load_environment
 
@@ -39,18 +39,26 @@ def serve(
     episodes, plays the user, evaluates and deletes: see /openapi.json. With --stdio, one episode is played over
     standard input and output.
     """
+    if stdio and (task is None) == (seed is None):
+        raise UsageError("--stdio plays one episode: give its task with --task ID or --seed N, one of the two")
     if stdio:
-        _serve_stdio(load_environment(env), task, seed)
+        _serve_stdio(_prepared(env), task, seed)
         return
     if task is not None or seed is not None:
         option, value = ("--task", task) if task is not None else ("--seed", seed)
         raise UsageError(f"{option} {value!r} is for --stdio: over HTTP, choose a task with POST /episodes")
-    _serve_http(load_environment(env), (host, port), (max_episodes, idle_timeout), control_token, allowed_host or [])
+    _serve_http(_prepared(env), (host, port), (max_episodes, idle_timeout), control_token, allowed_host or [])
+
+
+def _prepared(env: str) -> Environment:
+    """The environment, getting ready while MCP is imported, which takes most of a second."""
+    environment = load_environment(env)
+    if isinstance(environment, Prepares):
+        environment.prepare()
+    return environment
 
 
 def _serve_stdio(environment: Environment, task: str | None, seed: int | None) -> None:
-    if (task is None) == (seed is None):
-        raise UsageError("--stdio plays one episode: give its task with --task ID or --seed N, one of the two")
     from mcp_servers.stdio import run_stdio
     from mcp_servers.wire import TaskChoice
 
