@@ -9,6 +9,13 @@ class UsageError(Exception):
     """
 
 
+class TaskUnavailable(UsageError):
+    """A task that cannot be played here, because it needs something that is not there, such as a key.
+
+    An evaluation counts it as not run, apart from failures; all else of the environment can be played.
+    """
+
+
 class InfrastructureError(Exception):
     """A failure that is not the agent's: a crashed server, a time-out, a full context.
 
