@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import Field
+
+from trace_agents.endpoint import Sampling
 from trace_agents.types import (
     Action,
     Capability,
     Evaluation,
     Message,
+    Record,
     TaskInstance,
     ToolResult,
     ToolSpec,
+    Trajectory,
     UserTurn,
 )
 
@@ -145,3 +150,40 @@ class PlaysFew(Protocol):
 
     most_episodes: int | None
     """Episodes that may be live together; `start` waits for its turn. None where there is no such limit."""
+
+
+@runtime_checkable
+class KeepsRecord(Protocol):
+    """An episode whose benchmark keeps more of it than its agent saw, such as the user's own tool calls."""
+
+    async def record(self, messages: Sequence[Message]) -> Mapping[str, Any]:
+        """What the benchmark's own result format needs besides the trajectory, as JSON values; asked for after
+        `evaluate`, before `close`."""
+
+
+class ResultsRequest(Record):
+    """An evaluation, for the benchmark's own format."""
+
+    agent: str
+    """The agent's name."""
+    model: str
+    """How the agent was asked for: a registered name, `provider:model`, or a URL."""
+    sampling: Sampling
+    max_turns: int
+    """Most turns of the agent in an episode."""
+    seed: int
+    trials: int
+    """Episodes of each task."""
+    tasks: tuple[TaskInstance, ...]
+    trajectories: tuple[Trajectory, ...]
+    """All episodes in the order of tasks and trials, those without a verdict among them."""
+    records: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Trajectory id -> what its episode kept (`KeepsRecord`); none of an episode without a verdict."""
+
+
+@runtime_checkable
+class WritesResults(Protocol):
+    """An environment that writes results as its benchmark's own tools read them."""
+
+    def results(self, request: ResultsRequest) -> Mapping[str, str]:
+        """Relative path -> content of each file, below the evaluation's `results` folder."""

@@ -132,14 +132,7 @@ class RunStore:
         Raises:
             UsageError: missing, not JSON, of another schema version, or not of that shape.
         """
-        path = self.path(name)
-        try:
-            data = json.loads(path.read_bytes())
-        except FileNotFoundError as error:
-            raise files.missing(path) from error
-        except ValueError as error:
-            raise UsageError(f"{str(path)!r} is not JSON ({error}): restore it, or delete it and resume") from error
-        return _validate(model, data, repr(str(path)))
+        return read_model(self.path(name), model)
 
     # One value a line.
 
@@ -233,8 +226,37 @@ def peak_memory(workers: int = 1) -> int:
     return unit * (own + workers * child)
 
 
-def _acquire(root: Path) -> int:
-    """An exclusive lock on the run, released by the kernel when the process ends however it ends."""
+def read_model(path: Path, model: type[ModelT]) -> ModelT:
+    """The JSON file `path` as a `model`.
+
+    Raises:
+        UsageError: missing, not JSON, of another schema version, or not of that shape.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise files.missing(path) from error
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} is not JSON ({error}): restore it, or delete it and resume") from error
+    return _validate(model, data, repr(str(path)))
+
+
+@contextmanager
+def exclusive(root: Path, kind: str, option: str) -> Iterator[None]:
+    """Hold the folder `root` of a `kind` alone, as long as the context or this process lasts.
+
+    Raises:
+        UsageError: another process holds it; `option` is how the user chooses another folder.
+    """
+    lock = _acquire(root, kind, option)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _acquire(root: Path, kind: str = "run", option: str = "--run-id") -> int:
+    """An exclusive lock on a folder, released by the kernel when the process ends however it ends."""
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +264,7 @@ def _acquire(root: Path) -> int:
         holder = os.read(descriptor, 32).decode().strip() or "unknown"
         os.close(descriptor)
         raise UsageError(
-            f"run {str(root)!r} is being written by process {holder}: wait for it, or choose another --run-id"
+            f"{kind} {str(root)!r} is being written by process {holder}: wait for it, or choose another {option}"
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -14,11 +14,13 @@ COMMANDS = {
     "demo": "trace_agents.cli.run:demo",
     "run": "trace_agents.cli.run:run",
     "report": "trace_agents.cli._report:report",
+    "evaluate": "trace_agents.cli.evaluate:evaluate",
     "analyze": "trace_agents.cli.analyze:analyze",
     "handoff": "trace_agents.cli.handoff:handoff",
     "serve": "trace_agents.cli.serve:serve",
     "endpoint": "trace_agents.cli.endpoint:endpoint",
     "environments": "trace_agents.cli._environments:environments",
+    "conform": "trace_agents.cli.conform:conform",
     "benchmarks": "trace_agents.cli.benchmarks:benchmarks",
 }
 """Command -> `module:function` with typer's annotations; its docstring is the help text."""

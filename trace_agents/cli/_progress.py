@@ -20,10 +20,10 @@ PLAIN_INTERVAL = 15.0
 """Least seconds between two plain lines of one stage."""
 
 
-def console() -> Console:
-    """Standard output, wide enough for the tables where it is no terminal."""
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+def console(stderr: bool = False) -> Console:
+    """Standard output (or error), wide enough for the tables where it is no terminal."""
+    screen = Console(highlight=False, stderr=stderr)
+    return screen if screen.is_terminal else Console(highlight=False, stderr=stderr, width=PLAIN_WIDTH)
 
 
 @contextmanager

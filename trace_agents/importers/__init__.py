@@ -44,7 +44,7 @@ FORMATS: dict[str, Format] = {
     "langsmith": Format(langsmith.read_row, langsmith.looks_like, joined=langsmith.joined),
     "verifiers": Format(verifiers.read_row, verifiers.looks_like, wanted=verifiers.wanted),
     "adp": Format(adp.read_row, adp.looks_like),
-    "messages": Format(messages.read_row, messages.looks_like),
+    "messages": Format(messages.read_row, messages.looks_like, owns=messages.owns, rows_in=messages.rows_in),
 }
 """Format → how it is read, in the order in which a file is guessed."""
 

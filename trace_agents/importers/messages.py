@@ -8,16 +8,31 @@ that is missing, a reward of 1. A row with an `error` is an infrastructure failu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from trace_agents.importers.rows import Reading, label, need, one_line, text_of
+from trace_agents.importers.rows import Reading, Row, label, need, one_line, text_of
+from trace_agents.importers.sources import rows_of
 from trace_agents.types import StopReason, Trajectory
+
+TRAJECTORIES = "trajectories.jsonl"
+"""The agent's episodes in the folder of an evaluation (`trace-agents evaluate`)."""
 
 
 def looks_like(row: Mapping[str, Any]) -> bool:
     """Whether a row is of this format."""
     return "messages" in row
+
+
+def owns(folder: Path) -> bool:
+    """Whether a folder is an evaluation's: the episodes of its floors are not the agent's."""
+    return (folder / "question.json").is_file() and (folder / TRAJECTORIES).is_file()
+
+
+def rows_in(folder: Path) -> Iterator[Row]:
+    """The agent's episodes in an evaluation's folder."""
+    return rows_of(folder / TRAJECTORIES)
 
 
 def read_row(row: Mapping[str, Any], reading: Reading) -> Trajectory:

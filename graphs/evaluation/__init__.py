@@ -1,0 +1,1 @@
+"""Measuring any agent in any environment: resumable, beside its floors and its ceiling."""

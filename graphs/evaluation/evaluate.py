@@ -1,0 +1,158 @@
+"""An evaluation from beginning to end: the agent, its ceiling and floors, the figures, the benchmark's own format."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from graphs.evaluation.folder import TRAJECTORIES, ResultFolder, in_order
+from graphs.evaluation.playing import Ended, Pace, play_all
+from graphs.evaluation.question import Asked, EvaluationResult, Question, pose
+from trace_agents import __version__
+from trace_agents.agent import Agent, AgentRequest, load_agent
+from trace_agents.environment import Environment, HasOracle, ResultsRequest, WritesResults
+from trace_agents.errors import UsageError
+from trace_agents.progress import Progress, SilentProgress
+from trace_agents.registry import load_environment
+from trace_agents.scores import NOT_RUN, Score, score
+from trace_agents.types import TaskInstance, Trajectory
+
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the agent."""
+
+    names: tuple[str, ...] = ()
+    """Registered agents, one trial each; the oracle is passed over where the environment has no gold actions."""
+
+
+def evaluate(
+    asked: Asked, out: Path, pace: Pace, beside: Beside | None = None, progress: Progress | None = None
+) -> EvaluationResult:
+    """Play what is asked, or what is left of it, in the folder `out`; nothing that has a verdict is played again.
+
+    Raises:
+        UsageError: bad input, the agent raised, or `out` answers another question. What was played is kept.
+    """
+    environment = load_environment(asked.environment)
+    question, tasks = pose(asked, environment)
+    agent = _agent(asked.agent, question, environment)
+    pace = replace(pace, max_turns=asked.max_turns, seed=asked.seed)
+    with ResultFolder.opened(out, question) as folder:
+        run = _Run(environment, question, tasks, folder, pace, progress or SilentProgress())
+        played = run.play(agent, TRAJECTORIES, asked.trials, tasks)
+        others = tuple(_beside(run, agent, name) for name in _names(run, beside or Beside()))
+        notes = _notes(run, played)
+        result = EvaluationResult(
+            question=question, score=score(agent.name, played), beside=others, package=__version__, notes=notes
+        )
+        folder.write(result, _own_format(run, agent, played))
+    return result
+
+
+def _agent(spec: str, question: Question, environment: Environment) -> Agent:
+    asked = question.asked
+    return load_agent(AgentRequest(spec, environment, asked.sampling, asked.context))
+
+
+@dataclass(frozen=True)
+class _Run:
+    environment: Environment
+    question: Question
+    tasks: Sequence[TaskInstance]
+    folder: ResultFolder
+    pace: Pace
+    progress: Progress
+
+    def play(self, agent: Agent, file: str, trials: int, tasks: Sequence[TaskInstance]) -> list[Trajectory]:
+        """All episodes of `agent` on `tasks`, those of an earlier run among them; in order."""
+        found = self.folder.done(file, tasks, trials)
+        had = {(one.task_id, one.trial) for one in found}
+        left = [(task, trial) for trial in range(trials) for task in tasks if (task.id, trial) not in had]
+        if not left:
+            return found
+        with self.progress.stage(agent.name, len(had) + len(left)) as stage:
+            stage.advance(len(had))
+            asyncio.run(
+                play_all(
+                    agent, self.environment, left, self.pace, self._listener(file, found, stage.advance, stage.note)
+                )
+            )
+        return in_order(found, tasks, trials)
+
+    def _listener(
+        self, file: str, found: list[Trajectory], advance: Callable[[], None], note: Callable[[str], None]
+    ) -> Callable[[Ended], None]:
+        def on_end(ended: Ended) -> None:
+            one = ended.trajectory
+            if file == TRAJECTORIES and ended.record is not None:
+                self.folder.keep_record(one.id, ended.record)
+            self.folder.append(file, one)
+            found.append(one)
+            passed = sum(bool(each.success) for each in found)
+            failed = sum(each.success is None and not each.info.get(NOT_RUN) for each in found)
+            note(f"{passed} of {len(found)} passed" + (f", {failed} failures of infrastructure" if failed else ""))
+            advance()
+
+        return on_end
+
+
+def _names(run: _Run, beside: Beside) -> list[str]:
+    known = isinstance(run.environment, HasOracle)
+    return [name for name in beside.names if name != run.question.asked.agent and (known or name != ORACLE)]
+
+
+def _beside(run: _Run, agent: Agent, name: str) -> Score:
+    other = _agent(name, run.question, run.environment)
+    tasks = [task for task in run.tasks if name != ORACLE or _solvable(run.environment, task)]
+    return score(other.name, run.play(other, f"floors/{name}.jsonl", 1, tasks))
+
+
+def _solvable(environment: Environment, task: TaskInstance) -> bool:
+    assert isinstance(environment, HasOracle), "the oracle is passed over elsewhere"
+    try:
+        environment.oracle(task)
+    except UsageError:
+        return False
+    return True
+
+
+def _notes(run: _Run, played: Sequence[Trajectory]) -> tuple[str, ...]:
+    notes = []
+    absent = [one for one in played if one.info.get(NOT_RUN)]
+    if absent:
+        tasks = len({one.task_id for one in absent})
+        notes.append(f"{tasks} of {len(run.tasks)} tasks were not run: {absent[-1].error}")
+    failed = [one for one in played if one.success is None and not one.info.get(NOT_RUN)]
+    if failed:
+        notes.append(
+            f"{len(failed)} of {len(played)} episodes failed for reasons that are not the agent's, the last: "
+            f"{failed[-1].error}; the same command plays them again"
+        )
+    if not isinstance(run.environment, HasOracle):
+        notes.append("no ceiling: the environment does not know how its tasks are solved")
+    return tuple(notes)
+
+
+def _own_format(run: _Run, agent: Agent, played: Sequence[Trajectory]) -> Mapping[str, str]:
+    """The benchmark's own result files, by relative path."""
+    if not isinstance(run.environment, WritesResults):
+        return {}
+    asked = run.question.asked
+    tasks = {task.id: task for task in run.tasks}
+    request = ResultsRequest(
+        agent=agent.name,
+        model=asked.agent,
+        sampling=asked.sampling,
+        max_turns=asked.max_turns,
+        seed=asked.seed,
+        trials=asked.trials,
+        tasks=tuple(tasks.values()),
+        trajectories=tuple(played),
+        records=run.folder.records(),
+    )
+    return run.environment.results(request)

@@ -1,0 +1,125 @@
+"""An evaluation on disk: one folder, one writer, one question; every episode is written as it ends.
+
+DIR/
+  question.json        what is asked
+  trajectories.jsonl   the agent's episodes
+  floors/<name>.jsonl  those of the ceiling and the floors
+  records.jsonl        what the benchmark keeps of the agent's episodes besides
+  evaluation.json      the figures
+  results/             the benchmark's own format
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from graphs.evaluation.question import EvaluationResult, Question
+from trace_agents.errors import UsageError
+from trace_agents.files import append_lines, mend_tail, read_lines, write_atomically
+from trace_agents.runstore import exclusive, read_model
+from trace_agents.types import TaskInstance, Trajectory
+
+QUESTION, TRAJECTORIES, EVALUATION = "question.json", "trajectories.jsonl", "evaluation.json"
+RECORDS, RESULTS = "records.jsonl", "results"
+
+
+class ResultFolder:
+    """The folder of an evaluation, held by this process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    @contextmanager
+    def opened(cls, root: Path, question: Question) -> Iterator[ResultFolder]:
+        """The folder `root`, made where it is missing, for as long as the context lasts.
+
+        Raises:
+            UsageError: it answers another question, holds other files, or another process writes to it.
+        """
+        others = [entry for entry in root.iterdir() if entry.name != ".lock"] if root.is_dir() else []
+        if root.is_file() or (others and not (root / QUESTION).is_file()):
+            raise UsageError(f"{str(root)!r} is not empty and no evaluation's folder: choose another --out")
+        root.mkdir(parents=True, exist_ok=True)
+        with exclusive(root, "evaluation", "--out"):
+            if (root / QUESTION).is_file():
+                _check_same(root, read_model(root / QUESTION, Question), question)
+            else:
+                write_atomically(root / QUESTION, question.model_dump_json(indent=2) + "\n")
+            yield cls(root)
+
+    def done(self, name: str, tasks: Sequence[TaskInstance], trials: int) -> list[Trajectory]:
+        """The episodes of file `name` that have a verdict, in the order of tasks and trials.
+
+        What infrastructure failed is dropped from the file, to be played again.
+        """
+        path = self.root / name
+        if not path.is_file():
+            return []
+        mend_tail(path)
+        rows = [Trajectory.model_validate(row) for _, row in read_lines(path)]
+        kept = [one for one in rows if one.success is not None]
+        if len(kept) < len(rows):
+            write_atomically(path, "".join(f"{one.model_dump_json()}\n" for one in kept))
+        return in_order(kept, tasks, trials)
+
+    def append(self, name: str, one: Trajectory) -> None:
+        """Write an episode that has just ended."""
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True)
+        append_lines(path, [one.model_dump_json()])
+
+    def keep_record(self, trajectory_id: str, record: Mapping[str, Any]) -> None:
+        """Write what the benchmark keeps of an episode; the last one of an id counts."""
+        append_lines(self.root / RECORDS, [json.dumps({"id": trajectory_id, "record": record})])
+
+    def records(self) -> dict[str, Mapping[str, Any]]:
+        """Trajectory id -> what the benchmark keeps of it."""
+        path = self.root / RECORDS
+        if not path.is_file():
+            return {}
+        mend_tail(path)
+        return {str(row["id"]): row["record"] for _, row in read_lines(path)}
+
+    def write(self, result: EvaluationResult, own: Mapping[str, str]) -> None:
+        """Write the figures, and the benchmark's `own` result files."""
+        for name, text in own.items():
+            path = self.root / RESULTS / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text)
+        write_atomically(self.root / EVALUATION, result.model_dump_json(indent=2) + "\n")
+
+
+def read_result(root: Path) -> tuple[EvaluationResult, list[Trajectory]]:
+    """A finished evaluation and the agent's episodes.
+
+    Raises:
+        UsageError: `root` holds no finished evaluation.
+    """
+    if not (root / EVALUATION).is_file() or not (root / QUESTION).is_file():
+        raise UsageError(f"{str(root)!r} holds no finished evaluation: give the --out of `trace-agents evaluate`")
+    rows = read_lines(root / TRAJECTORIES)
+    return read_model(root / EVALUATION, EvaluationResult), [Trajectory.model_validate(row) for _, row in rows]
+
+
+def in_order(found: Sequence[Trajectory], tasks: Sequence[TaskInstance], trials: int) -> list[Trajectory]:
+    """The trajectories of `tasks` and `trials`, in their order."""
+    by_pair = {(one.task_id, one.trial): one for one in found}
+    pairs = [(task.id, trial) for task in tasks for trial in range(trials)]
+    return [by_pair[pair] for pair in pairs if pair in by_pair]
+
+
+def _check_same(root: Path, before: Question, now: Question) -> None:
+    if before == now:
+        return
+    then, wanted = (one.asked.model_dump() | one.model_dump(exclude={"asked", "version"}) for one in (before, now))
+    name = next(name for name in then if then[name] != wanted[name])
+    shown = [repr(one[name]) if len(repr(one[name])) < 80 else "another" for one in (then, wanted)]
+    raise UsageError(
+        f"{str(root)!r} answers another question: its {name} is {shown[0]}, not {shown[1]}; choose another --out, or "
+        "ask as before to go on with it"
+    )

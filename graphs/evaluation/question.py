@@ -1,0 +1,106 @@
+"""What an evaluation asks, and what it answers: the files `question.json` and `evaluation.json` of its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from trace_agents.artifacts import Artifact
+from trace_agents.endpoint import Sampling
+from trace_agents.environment import Environment, HasProvenance
+from trace_agents.errors import UsageError, unknown
+from trace_agents.files import digest_file
+from trace_agents.scores import Score
+from trace_agents.types import Record, TaskInstance
+
+FLOORS = ("oracle", "do-nothing", "decline")
+"""Registered agents that stand beside every result: the ceiling first, then the floors."""
+RANDOM = "random"
+"""The floor that is played on request."""
+
+
+class Asked(Record):
+    """An evaluation as it is asked for."""
+
+    environment: str
+    """Registered name, URL or import path."""
+    agent: str
+    """Registered name, URL or import path."""
+    split: str = ""
+    """Whose tasks are played; empty takes the only one, or `test`."""
+    tasks: tuple[str, ...] = ()
+    """Ids of the tasks to play; empty takes the whole split."""
+    trials: int = Field(default=1, ge=1)
+    """Episodes of each task."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """Most tokens of one turn."""
+    context: int = Field(default=32_768, ge=1)
+    """Most tokens of one conversation."""
+    max_turns: int = Field(default=50, ge=1)
+    """Most turns of the agent in an episode."""
+    seed: int = 0
+    """Makes sampling and draws reproducible, as far as the agent's model allows."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How models sample."""
+        return Sampling(temperature=self.temperature, max_tokens=self.max_tokens)
+
+
+class Question(Artifact):
+    """`question.json`: all that decides a result. A folder answers one question only."""
+
+    asked: Asked
+    """With the split and the task ids that were found."""
+    name: str
+    """The environment's own name."""
+    provenance: dict[str, str] = Field(default_factory=dict)
+    """What the environment is made from; empty where it does not say."""
+    agent_file: str = ""
+    """SHA-256 of the Python file that the agent was loaded from; empty for other agents."""
+
+
+class EvaluationResult(Artifact):
+    """`evaluation.json`: the figures, and what they are figures of."""
+
+    question: Question
+    score: Score
+    """The agent's."""
+    beside: tuple[Score, ...] = ()
+    """The ceiling and the floors on the same tasks, one trial each."""
+    package: str = ""
+    """Version of trace-agents that made the file."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know to read the figures."""
+
+
+def pose(asked: Asked, environment: Environment) -> tuple[Question, list[TaskInstance]]:
+    """The question, and the tasks to play.
+
+    Raises:
+        UsageError: unknown split or task, or the environment has no tasks.
+    """
+    split = asked.split or _only_split(environment)
+    if asked.tasks:
+        tasks = [environment.task(task_id) for task_id in dict.fromkeys(asked.tasks)]
+    else:
+        tasks = list(environment.tasks(split))
+    if not tasks:
+        raise UsageError(f"split {split!r} of environment {environment.name!r} has no tasks: choose another --split")
+    full = asked.model_copy(update={"split": "" if asked.tasks else split, "tasks": tuple(task.id for task in tasks)})
+    known = dict(environment.provenance) if isinstance(environment, HasProvenance) else {}
+    file = asked.agent.rpartition(":")[0]
+    found = digest_file(Path(file)) if file.endswith(".py") else ""
+    return Question(asked=full, name=environment.name, provenance=known, agent_file=found), tasks
+
+
+def _only_split(environment: Environment) -> str:
+    splits = list(environment.splits)
+    if not splits:
+        raise UsageError(f"environment {environment.name!r} has no fixed tasks: name some with --tasks")
+    if len(splits) == 1 or "test" in splits:
+        return "test" if "test" in splits else splits[0]
+    raise unknown("split", "", splits)

@@ -1,0 +1,279 @@
+"""Any agent is measured in any environment: resumable, beside its floors, its failures apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphs.evaluation.evaluate import Beside, evaluate
+from graphs.evaluation.folder import ResultFolder, read_result
+from graphs.evaluation.playing import Ended, Pace, play_all
+from graphs.evaluation.question import FLOORS, Asked, EvaluationResult
+from mcp_servers.helpdesk import Helpdesk
+from trace_agents.agent import Play, PlaySettings
+from trace_agents.cli import main
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
+from trace_agents.importers import load_trajectories
+from trace_agents.types import Message, StopReason, Trajectory
+
+ASKED = Asked(environment="helpdesk", agent="random", tasks=tuple(f"test-{n:03d}" for n in range(12)), trials=2)
+
+
+class Fixed:
+    """Says one sentence; `faults` decide by task what goes wrong, attempt by attempt."""
+
+    name = "fixed"
+
+    def __init__(self, faults: dict[str, list[BaseException]] | None = None) -> None:
+        self.faults = faults or {}
+        self.plays: list[str] = []
+
+    async def play(self, episode, settings: PlaySettings) -> Play:
+        self.plays.append(episode.task.id)
+        if faults := self.faults.get(episode.task.id):
+            raise faults.pop(0)
+        said = Message(role="assistant", content="No.")
+        return Play(messages=(Message(role="user", content=episode.task.prompt), said), stop=StopReason.AGENT)
+
+
+def played(agent: Any, environment: Any = None, pace: Pace | None = None, tasks: int = 3) -> list[Trajectory]:
+    found: list[Ended] = []
+    environment = environment or Helpdesk()
+    pairs = [(task, 0) for task in environment.tasks("train")[:tasks]]
+    asyncio.run(play_all(agent, environment, pairs, pace or Pace(), found.append))
+    return sorted((ended.trajectory for ended in found), key=lambda one: one.task_id)
+
+
+def test_a_result_stands_beside_its_ceiling_and_its_floors(tmp_path: Path) -> None:
+    result = evaluate(ASKED, tmp_path / "out", Pace(), Beside(FLOORS))
+    assert [score.agent for score in result.beside] == ["oracle", "do-nothing", "decline"]
+    assert [score.pass_rate.value for score in result.beside] == [1.0, 0.0, 0.0]
+    assert (result.score.episodes, result.score.tasks, len(result.score.pass_hat)) == (24, 12, 2)
+    assert result.score.breakdown.keys() == {"database", "facts"}
+    again, trajectories = read_result(tmp_path / "out")
+    assert again == result
+    assert len(trajectories) == 24
+
+
+def test_the_same_question_on_the_same_folder_plays_nothing_again(tmp_path: Path) -> None:
+    first = evaluate(ASKED, tmp_path, Pace(), Beside(FLOORS))
+    lines = (tmp_path / "trajectories.jsonl").read_text()
+    assert evaluate(ASKED, tmp_path, Pace(), Beside(FLOORS)) == first
+    assert (tmp_path / "trajectories.jsonl").read_text() == lines
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"trials": 3}, "its trials is 2, not 3"), ({"agent": "decline"}, "its agent is 'random', not 'decline'")],
+)
+def test_the_folder_of_another_question_is_refused(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    evaluate(ASKED, tmp_path, Pace())
+    with pytest.raises(UsageError, match=f"answers another question: {named}"):
+        evaluate(ASKED.model_copy(update=changed), tmp_path, Pace())
+
+
+def test_a_folder_of_something_else_is_refused_and_one_in_use_too(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no evaluation's folder"):
+        evaluate(ASKED, tmp_path, Pace())
+    question = evaluate(ASKED, tmp_path / "out", Pace()).question
+    with (
+        ResultFolder.opened(tmp_path / "out", question),
+        pytest.raises(UsageError, match="is being written by process"),
+    ):
+        evaluate(ASKED, tmp_path / "out", Pace())
+
+
+DYING = """
+import os, signal
+from pathlib import Path
+from mcp_servers.agents.scripted import DoNothing
+
+ARMED = Path(__file__).with_name("armed")
+
+
+class Dying(DoNothing):
+    name = "dying"
+    plays = 0
+
+    async def play(self, episode, settings):
+        Dying.plays += 1
+        if Dying.plays == 9 and ARMED.exists():
+            ARMED.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().play(episode, settings)
+"""
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    (tmp_path / "armed").touch()
+
+    def run(out: str) -> int:
+        words = ["evaluate", "helpdesk", "--agent", f"{tmp_path / 'dying.py'}:Dying", "--concurrency", "2"]
+        words += [word for n in range(10) for word in ("--tasks", f"test-{n:03d}")]
+        command = [sys.executable, "-m", "trace_agents.cli", *words, "--trials", "2", "--out", str(tmp_path / out)]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    assert run("killed") == -9
+    half = (tmp_path / "killed" / "trajectories.jsonl").read_bytes()
+    assert 0 < half.count(b"\n") < 20
+    with (tmp_path / "killed" / "trajectories.jsonl").open("ab") as stream:
+        stream.write(b'{"id": "torn')
+    assert run("killed") == 0
+    assert run("whole") == 0
+    assert (tmp_path / "killed" / "trajectories.jsonl").read_bytes().startswith(half)
+    results = [read_result(tmp_path / name) for name in ("killed", "whole")]
+    assert results[0][0] == results[1][0]
+    assert len(results[0][1]) == len({(one.task_id, one.trial) for one in results[0][1]}) == 20
+
+
+def test_infrastructure_failures_are_retried_and_then_recorded_apart(tmp_path: Path) -> None:
+    agent = Fixed(
+        {"train-000": [InfrastructureError("gone")], "train-001": [InfrastructureError(f"gone {n}") for n in range(3)]}
+    )
+    first, second, third = played(agent)
+    assert (first.success, first.info["failed_attempts"]) == (False, 1)
+    assert (second.success, second.reward, second.stop, second.error) == (None, None, StopReason.ERROR, "gone 2")
+    assert (third.success, third.info["failed_attempts"]) == (False, 0)
+    assert agent.plays.count("train-001") == 3
+
+
+class Failing:
+    """Fails on one task until told otherwise."""
+
+    broken = True
+    name = "failing"
+
+    def __init__(self, request) -> None:
+        self.inner = Fixed()
+
+    async def play(self, episode, settings):
+        if self.broken and episode.task.id == "train-001":
+            raise InfrastructureError("the server is away")
+        return await self.inner.play(episode, settings)
+
+
+def test_a_failure_of_infrastructure_is_played_again_by_the_same_command(tmp_path, monkeypatch) -> None:
+    asked = Asked(environment="helpdesk", agent="test_evaluation:Failing", tasks=("train-000", "train-001"))
+    result = evaluate(asked, tmp_path, Pace(retries=0))
+    assert (result.score.episodes, result.score.infrastructure_failures) == (1, 1)
+    assert "the server is away" in result.notes[0]
+    monkeypatch.setattr(sys.modules["test_evaluation"].Failing, "broken", False)
+    result = evaluate(asked, tmp_path, Pace(retries=0))
+    assert (result.score.episodes, result.score.infrastructure_failures, result.notes) == (2, 0, ())
+
+
+def test_an_agent_that_raises_is_named_with_the_place() -> None:
+    with pytest.raises(UsageError, match=r"agent 'fixed' raised on task 'train-002': KeyError.*test_evaluation.py"):
+        played(Fixed({"train-002": [KeyError("boom")]}))
+
+
+def test_an_agent_that_returns_something_else_is_told() -> None:
+    class Odd(Fixed):
+        async def play(self, episode, settings):
+            return []
+
+    with pytest.raises(UsageError, match="agent 'fixed' returned a list"):
+        played(Odd())
+
+
+def test_an_agent_that_never_answers_runs_into_the_time_out() -> None:
+    class Stuck(Fixed):
+        async def play(self, episode, settings):
+            await asyncio.Event().wait()
+
+    (one,) = played(Stuck(), pace=Pace(timeout_s=0.01, retries=1), tasks=1)
+    assert (one.success, one.error, one.info["failed_attempts"]) == (None, "the episode took over 0.01 s", 2)
+
+
+def test_an_evaluator_that_raises_is_a_failure_of_infrastructure_and_its_episode_is_closed() -> None:
+    closed = []
+
+    class Broken(Helpdesk):
+        async def start(self, task):
+            episode = await super().start(task)
+
+            async def evaluate(messages):
+                raise ZeroDivisionError("no verdict")
+
+            async def close():
+                closed.append(task.id)
+
+            episode.evaluate, episode.close = evaluate, close
+            return episode
+
+    (one,) = played(Fixed(), Broken(), Pace(retries=0), tasks=1)
+    assert one.success is None
+    assert "no verdict" in str(one.error)
+    assert closed == ["train-000"]
+
+
+def test_a_task_that_cannot_be_played_here_is_not_run_and_no_failure(tmp_path: Path) -> None:
+    asked = Asked(environment="test_evaluation:Keyless", agent="do-nothing", tasks=("train-000", "train-001"))
+    result = evaluate(asked, tmp_path, Pace())
+    assert (result.score.episodes, result.score.not_run, result.score.infrastructure_failures) == (1, 1, 0)
+    assert result.notes == ("1 of 2 tasks were not run: task 'train-000' needs a key",)
+
+
+class Keyless(Helpdesk):
+    async def start(self, task):
+        if task.id == "train-000":
+            raise TaskUnavailable("task 'train-000' needs a key")
+        return await super().start(task)
+
+
+def test_the_analysis_reads_a_results_folder_and_leaves_the_floors_out(tmp_path: Path) -> None:
+    evaluate(ASKED, tmp_path, Pace(), Beside(FLOORS))
+    report = load_trajectories(tmp_path)
+    assert (report.format, len(report.trajectories)) == ("messages", 24)
+    found = {one.id: one for one in report.trajectories}
+    for one in read_result(tmp_path)[1]:
+        kept = found[one.id]
+        assert (kept.messages, kept.tools, kept.success, kept.reward) == (
+            one.messages,
+            one.tools,
+            one.success,
+            one.reward,
+        )
+
+
+def test_the_command_prints_figures_and_compares_two_results(tmp_path: Path, capsys) -> None:
+    words = ["evaluate", "helpdesk", "--tasks", "test-000", "--tasks", "test-001"]
+    assert main([*words, "--agent", "oracle", "--out", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
+    assert "oracle" in shown
+    assert "do-nothing" in shown
+    assert "100.0" in shown
+    assert main([*words, "--agent", "decline", "--out", str(tmp_path / "b"), "--json", "--no-floors"]) == 0
+    result = EvaluationResult.model_validate_json(capsys.readouterr().out)
+    assert (result.score.pass_rate.value, result.beside) == (0.0, ())
+    assert main(["evaluate", "--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["value"], found["gained"], found["lost"], found["trials"]) == (1.0, 2, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["helpdesk"], "--agent is missing"),
+        (["helpdesk", "--agent", "nobody"], "unknown agent 'nobody'"),
+        (["nowhere", "--agent", "oracle"], "unknown environment 'nowhere'"),
+        (["helpdesk", "--agent", "oracle", "--split", "dev"], "unknown split 'dev'"),
+        (["helpdesk", "--agent", "oracle", "--tasks", "test-999"], "unknown task 'test-999'"),
+        (["helpdesk", "--agent", "oracle", "--trials", "0"], "--trials"),
+        (["--compare", "here", "there"], "holds no finished evaluation"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
