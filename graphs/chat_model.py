@@ -92,7 +92,8 @@ class EngineChatModel(_AsyncChatModel):
             raise UsageError(f"stop strings {stop!r} are not supported: a turn ends with the chat format's stop token")
         tools = [spec_of(tool) for tool in kwargs.get("tools") or ()]
         sampling = kwargs.get("sampling", self.sampling)
-        sampling = sampling.model_copy(update={"stop_token_ids": self.chat.stop_token_ids})
+        seed = kwargs.get("seed", sampling.seed)
+        sampling = sampling.model_copy(update={"stop_token_ids": self.chat.stop_token_ids, "seed": seed})
         prompt = self.prompt_ids(messages, tools)
         completion = await self.endpoint.generate(prompt, kwargs.get("model", self.model), sampling)
         called = sum(len(calls_of(message)) for message in messages if isinstance(message, AIMessage))

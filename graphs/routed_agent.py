@@ -6,8 +6,9 @@ endpoint, and nothing holds a current adapter.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from langchain_core.language_models import BaseChatModel
@@ -20,12 +21,15 @@ from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer
 
 from graphs.messages import calls_of, conversation
+from graphs.patience import ContextFull, Patience, patiently
 from graphs.tools import ToolSet, mcp_tools
+from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
+from trace_agents.agent import Play
 from trace_agents.environment import Episode
 from trace_agents.errors import UsageError
 from trace_agents.routing import Route, Router
-from trace_agents.types import Message, UserTurn
+from trace_agents.types import StopReason
 
 
 class RoutedState(TypedDict):
@@ -43,6 +47,12 @@ class AgentContext:
 
     tools: ToolSet | None = None
     """This conversation's tools, in place of those that the graph was built with."""
+    max_turns: int | None = None
+    """Most agent turns of this run; None: the graph's own limit."""
+    context_tokens: int | None = None
+    """Tokens read and written after which the conversation is full; None sets no limit."""
+    seed: int | None = None
+    """Makes each turn's sampling reproducible, for models that take `seed=`; None leaves it to the model."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class AgentConfig:
     """Most agent turns for one user message; the run ends after the tool calls of the last."""
     instructions: str | None = None
     """System message before the conversation; None takes the tool server's own instructions."""
+    patience: Patience = field(default_factory=Patience)
+    """How often a call of the model is repeated that infrastructure failed."""
 
 
 ChatModels = BaseChatModel | Callable[[str], BaseChatModel]
@@ -113,7 +125,10 @@ class _Nodes:
         instructions = self._config.instructions if self._config.instructions is not None else tools.instructions
         system = [SystemMessage(instructions)] if instructions else []
         model = self._model(state["route"]["model"], tools)
-        return {"messages": [await model.ainvoke([*system, *state["messages"]])]}
+        if options := _turn_seed(runtime.context, state):
+            model = model.bind(**options)
+        said = await patiently(lambda: model.ainvoke([*system, *state["messages"]]), self._config.patience)
+        return {"messages": [said]}
 
     async def tools(self, state: RoutedState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
         """Run the next unanswered call of the last turn.
@@ -128,14 +143,16 @@ class _Nodes:
         reply, _ = _last_turn(state)
         return "tools" if calls_of(reply) and not is_cut(reply) else END
 
-    def after_tools(self, state: RoutedState) -> str:
-        """To the next call, or back to the agent while it has turns left."""
+    def after_tools(self, state: RoutedState, runtime: Runtime[AgentContext]) -> str:
+        """To the next call, or back to the agent while it has turns and context left."""
         reply, answered = _last_turn(state)
         if answered < len(calls_of(reply)):
             return "tools"
         asked = max(place for place, message in enumerate(state["messages"]) if isinstance(message, HumanMessage))
         turns = sum(isinstance(message, AIMessage) for message in state["messages"][asked:])
-        return "agent" if turns < self._config.max_turns else END
+        context = runtime.context or AgentContext()
+        most = self._config.max_turns if context.max_turns is None else context.max_turns
+        return "agent" if turns < most and not is_full(state["messages"], context.context_tokens) else END
 
     def _toolset(self, runtime: Runtime[AgentContext]) -> ToolSet:
         context = runtime.context
@@ -161,39 +178,100 @@ def is_cut(message: AnyMessage) -> bool:
     return message.response_metadata.get("finish_reason") == "length"
 
 
+def is_full(messages: Sequence[AnyMessage], context_tokens: int | None) -> bool:
+    """The next turn would read more than `context_tokens`: the last turn's own count, and an estimate of what followed.
+
+    A token is taken for four characters; what the model reads before its first turn is not counted here.
+    """
+    if context_tokens is None:
+        return False
+    place = max((place for place, one in enumerate(messages) if isinstance(one, AIMessage)), default=None)
+    if place is None:
+        return False
+    counted = getattr(messages[place], "usage_metadata", None) or {"total_tokens": 0}
+    later = sum(len(str(one.text)) for one in messages[place + 1 :])
+    return int(counted["total_tokens"]) + later // 4 >= context_tokens
+
+
 def route_of(state: RoutedState) -> Route:
     """The route of a conversation that has begun."""
     return Route.model_validate(state["route"])
 
 
-async def play(agent: RoutedAgent, episode: Episode) -> tuple[Route, tuple[Message, ...]]:
+def _turn_seed(context: AgentContext | None, state: RoutedState) -> dict[str, int]:
+    """A seed for this turn of this run, of 31 bits: some servers take no larger ones."""
+    if context is None or context.seed is None:
+        return {}
+    turn = sum(isinstance(message, AIMessage) for message in state["messages"])
+    key = hashlib.blake2b(f"{context.seed}/{turn}".encode(), digest_size=4).digest()
+    return {"seed": int.from_bytes(key) >> 1}
+
+
+@dataclass(frozen=True)
+class PlayLimits:
+    """How far a whole episode may go."""
+
+    max_turns: int | None = None
+    """Most agent turns of the episode; None: the graph's own limit for each user message."""
+    context_tokens: int | None = None
+    """Tokens read and written after which the conversation is full; None sets no limit."""
+    seed: int | None = None
+    """Makes sampling reproducible, for models that take `seed=`; None leaves it to the model."""
+
+
+async def play(agent: RoutedAgent, episode: Episode, limits: PlayLimits | None = None) -> Play:
     """Let the agent serve an episode's simulated user, its tools over in-memory MCP, until one of them ends it.
 
     The agent must have no checkpointer. An episode in another process (`mcp_servers.remote`) plays the same way.
 
     Returns:
-        The route, and the conversation for `Episode.evaluate`. It ends in a tool message where the agent used up
-        its turns, and in a cut turn where it used up its tokens.
+        The conversation for `Episode.evaluate`. It ends in a tool message where the agent used up its turns, and in a
+        cut turn where it used up its tokens. `info` has the `route` and the `tokens` read and written.
 
     Raises:
         UsageError: bad input. InfrastructureError: the environment or the endpoint failed.
     """
     failure: Exception
-    async with connect(episode) as client:
+    guarded = GuardedEpisode.of(episode)
+    async with connect(guarded) as client:
         try:
-            return await _talk(agent, episode, AgentContext(await mcp_tools(client)))
+            tools = await mcp_tools(client, unknown_too=guarded.words_unknown_tools)
+            return await _talk(agent, guarded, tools, limits or PlayLimits())
         except Exception as error:
             failure = error  # Raised as it is below: inside, the client would put it into an exception group.
     raise failure
 
 
-async def _talk(agent: RoutedAgent, episode: Episode, context: AgentContext) -> tuple[Route, tuple[Message, ...]]:
+async def _talk(agent: RoutedAgent, episode: Episode, tools: ToolSet, limits: PlayLimits) -> Play:
     state: Any = {"messages": [HumanMessage(episode.task.prompt)]}
     while True:
-        state = await agent.ainvoke(state, context=context)
+        turns = sum(isinstance(message, AIMessage) for message in state["messages"])
+        left = None if limits.max_turns is None else limits.max_turns - turns
+        if left is not None and left < 1:
+            return _ended(state, StopReason.MAX_TURNS)
+        if is_full(state["messages"], limits.context_tokens):
+            return _ended(state, StopReason.MAX_TOKENS)
+        context = AgentContext(tools, left, limits.context_tokens, limits.seed)
+        try:
+            # By steps, so that what was said before a turn that does not fit is known.
+            async for step in agent.astream(state, context=context, stream_mode="values"):
+                state = step
+        except ContextFull:
+            return _ended(state, StopReason.MAX_TOKENS)
         last = state["messages"][-1]
-        spoken = isinstance(last, AIMessage) and not is_cut(last)
-        turn = await episode.user_turn(str(last.text)) if spoken else UserTurn()
+        if is_cut(last) or (not isinstance(last, AIMessage) and is_full(state["messages"], limits.context_tokens)):
+            return _ended(state, StopReason.MAX_TOKENS)
+        if not isinstance(last, AIMessage):
+            return _ended(state, StopReason.MAX_TURNS)
+        turn = await episode.user_turn(str(last.text))
         if turn.done:
-            return route_of(state), conversation(state["messages"])
+            return _ended(state, StopReason.USER)
         state["messages"].append(HumanMessage(turn.content or ""))
+
+
+def _ended(state: Any, stop: StopReason) -> Play:
+    counts = [message.usage_metadata for message in state["messages"] if isinstance(message, AIMessage)]
+    known = [count for count in counts if count]
+    tokens = {"read": sum(c["input_tokens"] for c in known), "written": sum(c["output_tokens"] for c in known)}
+    info: dict[str, Any] = {"route": state.get("route"), "tokens": tokens}
+    return Play(messages=conversation(state["messages"]), stop=stop, info=info)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.messages.tool import tool_call
@@ -60,6 +60,8 @@ class ToolSet:
     tools: tuple[BaseTool, ...] = ()
     instructions: str | None = None
     """What the server says about itself (the policy); the agent reads it before the conversation."""
+    unknown: Call | None = None
+    """Answers calls of unknown tools, where the server has words of its own for them; None for the house's words."""
 
     @classmethod
     def of(cls, tools: ToolSet | Sequence[BaseTool]) -> ToolSet:
@@ -68,18 +70,23 @@ class ToolSet:
 
     async def answer(self, call: ToolCall) -> ToolMessage:
         """Run one call. The agent's mistakes are error messages for it to read; other failures raise."""
-        malformed = malformed_call(call, [tool.name for tool in self.tools])
+        names = [tool.name for tool in self.tools]
+        if self.unknown is not None and call.name and call.name not in names and isinstance(call.arguments, dict):
+            said = await self.unknown(call.name, call.arguments)
+            status: Literal["error", "success"] = "error" if said.is_error else "success"
+            return ToolMessage(said.content, tool_call_id=call.id, name=call.name, status=status)
+        malformed = malformed_call(call, names)
         if malformed is not None:
             return ToolMessage(malformed.content, tool_call_id=call.id, name=call.name, status="error")
         tool = next(tool for tool in self.tools if tool.name == call.name)
         return await tool.ainvoke(tool_call(name=call.name, args=cast(dict[str, Any], call.arguments), id=call.id))
 
 
-async def mcp_tools(client: McpClient) -> ToolSet:
+async def mcp_tools(client: McpClient, unknown_too: bool = False) -> ToolSet:
     """The tools of a connected MCP client, exactly as the server declares and answers them.
 
     For episodes of this project, in memory or over HTTP: a failure of the environment raises
-    `InfrastructureError` and never reaches the agent.
+    `InfrastructureError` and never reaches the agent. `unknown_too` asks the server about unknown tools as well.
     """
 
     async def call(name: str, arguments: Mapping[str, Any]) -> ToolResult:
@@ -92,7 +99,8 @@ async def mcp_tools(client: McpClient) -> ToolSet:
         page = await client.list_tools(cursor=page.next_cursor)
         specs += map(tool_spec, page.tools)
     instructions = getattr(client, "instructions", None)
-    return ToolSet(tuple(McpTool.of(spec, call) for spec in specs), instructions)
+    tools = tuple(McpTool.of(spec, call) for spec in specs)
+    return ToolSet(tools, instructions, call if unknown_too else None)
 
 
 @asynccontextmanager

@@ -209,6 +209,7 @@ class EpisodeTable:
             policy=live.guarded.policy,
             mcp_path=self._mcp_path.format(id=live.id) if self._mcp_path else None,
             idle_timeout_s=self.limits.idle_timeout_s,
+            words_unknown_tools=live.guarded.words_unknown_tools,
         )
 
     async def delete(self, episode_id: str) -> None:

@@ -50,6 +50,11 @@ class GuardedEpisode(Episode):
         return to_json([_listed(spec) for spec in self.tools])
 
     @property
+    def words_unknown_tools(self) -> bool:
+        """The benchmark has words of its own for a call of an unknown tool."""
+        return isinstance(self._episode, AnswersUnknownTools)
+
+    @property
     def closed(self) -> bool:
         """The episode has ended; every operation but `close` is refused."""
         return self._closed

@@ -140,6 +140,8 @@ class RemoteEpisode(Episode):
         self._path = f"/episodes/{info.id}"
         self._door = _AgentDoor(link.url + (info.mcp_path or f"{self._path}/mcp"), http)
         self._closed = False
+        if info.words_unknown_tools:
+            self.unknown_tool = self.call  # Only then, so that this `AnswersUnknownTools` where the episode does.
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Run a tool through the episode's MCP endpoint."""

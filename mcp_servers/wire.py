@@ -120,6 +120,8 @@ class EpisodeInfo(Record):
     """Path of the episode's own MCP endpoint; None where the control plane is not HTTP."""
     idle_timeout_s: float | None
     """Seconds without a call after which the episode expires; None where it lives as long as the server."""
+    words_unknown_tools: bool = False
+    """A call of an unknown tool is answered in the benchmark's own words."""
 
 
 class GoldActions(Record):

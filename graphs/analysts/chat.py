@@ -7,23 +7,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import Field
 
 from graphs.checkpoints import AnswerBook
+from graphs.patience import MENDABLE, line, pause, status_of, transient
 from trace_agents.analysis.requests import BadAnswer, Request, Usage, check_answer, parse_json
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Record
 
-TRANSIENT = (408, 409, 425, 429)
-"""HTTP statuses below 500 that another try may mend."""
-MENDABLE = (400, 401, 403, 404, 413, 422)
-"""HTTP statuses that only the user can mend."""
 SHOWN_AGAIN = 20_000
 """Characters of a refused answer that its model is shown again."""
-LONGEST_WAIT_S = 60.0
 
 
 class ChatConfig(Record):
@@ -94,14 +89,14 @@ class ChatMind:
             try:
                 return await self._model.ainvoke(said)
             except Exception as error:
-                if not _transient(error):
+                if not transient(error):
                     raise _refusal(self.name, request, error) from error
                 if repeat == self._config.retries:
                     raise InfrastructureError(
-                        f"model {self.name!r} failed {repeat + 1} times at request {request.id!r}: {_line(error)}"
+                        f"model {self.name!r} failed {repeat + 1} times at request {request.id!r}: {line(error)}"
                     ) from error
                 self._book.put(request.id, None, Usage(retried=1))
-                await self._wait(_pause(error, self._config.first_wait_s * 2**repeat))
+                await self._wait(pause(error, self._config.first_wait_s * 2**repeat))
         raise AssertionError("unreachable")
 
 
@@ -116,45 +111,14 @@ def _usage(reply: AIMessage) -> Usage:
     return Usage(input_tokens=counted["input_tokens"], output_tokens=counted["output_tokens"])
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error, as the providers' clients carry it."""
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _transient(error: BaseException) -> bool:
-    status = _status(error)
-    if status is not None:
-        return status in TRANSIENT or status >= 500
-    lost = (InfrastructureError, httpx.TransportError, ConnectionError, TimeoutError)
-    # The providers' clients have connection errors of their own, without a status.
-    return isinstance(error, lost) or type(error).__name__ in ("APIConnectionError", "APITimeoutError")
-
-
 def _refusal(name: str, request: Request, error: Exception) -> Exception:
     """The error to raise for one that another try does not mend; a defect stays what it is."""
     if isinstance(error, UsageError):
         return UsageError(f"{error}; at request {request.id!r}")
-    status = _status(error)
+    status = status_of(error)
     if status not in MENDABLE:
         return error
     remedy = {401: "check the key", 403: "check the key", 404: "check the model's name"}.get(
         status, "check the model's name, and lower --context-tokens if its context is smaller"
     )
-    return UsageError(f"model {name!r} refuses request {request.id!r} ({status}: {_line(error)}): {remedy}")
-
-
-def _pause(error: BaseException, wait: float) -> float:
-    """Seconds until the next try: what the server asks for, else the doubled wait."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        asked = float(headers.get("retry-after", ""))
-    except (TypeError, ValueError):
-        asked = 0.0
-    return min(max(asked, wait), LONGEST_WAIT_S)
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return UsageError(f"model {name!r} refuses request {request.id!r} ({status}: {line(error)}): {remedy}")

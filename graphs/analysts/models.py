@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from langchain.chat_models import init_chat_model
@@ -31,24 +32,25 @@ KEYS = {
 FORMS = "'openai:MODEL', 'anthropic:MODEL', another LangChain 'provider:MODEL', or 'http://HOST:PORT/v1#MODEL'"
 
 
-def load_chat_model(spec: str, timeout: float = 600.0) -> BaseChatModel:
+def load_chat_model(spec: str, timeout: float = 600.0, options: Mapping[str, Any] | None = None) -> BaseChatModel:
     """The chat model that `spec` names.
 
     A server's URL goes up to and including its version; after `#` comes the model's name, which may be left out where
-    the server has one model only. Its key, if it wants one, is in `TRACE_AGENTS_LLM_KEY`.
+    the server has one model only. Its key, if it wants one, is in `TRACE_AGENTS_LLM_KEY`. `options` are sampling's,
+    by OpenAI's names (`temperature`, `max_tokens`); without them a model samples as its provider has it.
 
     Raises:
         UsageError: a spec of no known form, a provider whose package or key is missing, or a server that does not
             say which models it has.
     """
     if spec.startswith(("http://", "https://")):
-        return _server(spec, timeout)
+        return _server(spec, timeout, options or {})
     provider, colon, model = spec.partition(":")
     if not colon or not provider or not model:
         raise UsageError(f"language model {spec!r} is of no known form: give {FORMS}")
     wanted = KEYS.get(provider, ())
     try:
-        made = init_chat_model(model, model_provider=provider) if _has_key(wanted) else None
+        made = init_chat_model(model, model_provider=provider, **(options or {})) if _has_key(wanted) else None
     except ImportError as error:
         raise _package_missing(spec, provider, error) from error
     except Exception as error:  # Providers refuse with exceptions of their own; each says what it misses.
@@ -81,7 +83,7 @@ def _package_missing(spec: str, provider: str, error: ImportError | None) -> Usa
     return UsageError(f"language model {spec!r} needs the package {package!r}: {remedy}")
 
 
-def _server(spec: str, timeout: float) -> ServerChatModel:
+def _server(spec: str, timeout: float, options: Mapping[str, Any]) -> ServerChatModel:
     # Its module brings the training room's libraries along, which a provider's model has no use for.
     from graphs.chat_model import ServerChatModel
 
@@ -92,6 +94,7 @@ def _server(spec: str, timeout: float) -> ServerChatModel:
         model=model or _only_model(url, key),
         api_key=SecretStr(key) if key else None,
         timeout=timeout,
+        options=dict(options),
     )
 
 

@@ -102,7 +102,8 @@ def test_the_graph_is_drawn_as_designed(agent: RoutedAgent) -> None:
 async def test_a_whole_episode_is_played_over_in_memory_mcp(agent: RoutedAgent, router: WordRouter) -> None:
     environment = Lockers()
     episode = await environment.start(environment.task("7-5-3"))
-    route, messages = await play(agent, episode)
+    done = await play(agent, episode)
+    route, messages = Route.model_validate(done.info["route"]), done.messages
     assert (await episode.evaluate(messages)).success
     assert route.model == "careful"
     assert route.scores == {"careful": -0.1, "base": -2.4}
@@ -117,7 +118,7 @@ async def test_the_route_decides_who_acts(model: EngineChatModel) -> None:
     outcomes = {}
     for name in ("careful", "hasty"):
         episode = await environment.start(environment.task("3"))
-        _, messages = await play(build_routed_agent(FixedRouter(name), model), episode)
+        messages = (await play(build_routed_agent(FixedRouter(name), model), episode)).messages
         outcomes[name] = (await episode.evaluate(messages)).success
     assert outcomes == {"careful": True, "hasty": False}
 
@@ -126,7 +127,7 @@ async def test_a_remote_episode_is_played_through_its_own_endpoint(agent: Routed
     with serving(Lockers()) as url:
         environment = RemoteEnvironment(url)
         episode = await environment.start(environment.task("3-5"))
-        _, messages = await play(agent, episode)
+        messages = (await play(agent, episode)).messages
         assert (await episode.evaluate(messages)).success
         await episode.close()
 
@@ -179,9 +180,10 @@ async def test_conversations_with_different_adapters_interleave_without_crosstal
 
     async def converse(task_id: str) -> tuple[bool, str]:
         episode = await environment.start(environment.task(task_id))
-        route, messages = await play(agent, episode)
-        endpoint.leave(route.model)
-        return (await episode.evaluate(messages)).success, route.model
+        done = await play(agent, episode)
+        model = done.info["route"]["model"]
+        endpoint.leave(model)
+        return (await episode.evaluate(done.messages)).success, model
 
     async with asyncio.timeout(30):
         outcomes = await asyncio.gather(converse("3-5"), converse("5-7"))
@@ -282,7 +284,7 @@ async def test_what_the_agent_gets_wrong_it_reads_as_an_error(
 ) -> None:
     endpoint.scripts = {"clumsy": lambda text: "Sorry." if "error" in text else said}
     episode = await Lockers().start(Lockers().task("3"))
-    _, messages = await play(build_routed_agent(FixedRouter("clumsy"), model), episode)
+    messages = (await play(build_routed_agent(FixedRouter("clumsy"), model), episode)).messages
     assert [message.role for message in messages] == ["user", "assistant", "tool", "assistant"]
     assert messages[2].is_error
     assert json.loads(messages[2].content or "") == read
@@ -298,7 +300,7 @@ async def test_calls_of_one_turn_run_in_their_order_malformed_ones_among_them(
     ]
     endpoint.scripts = {"busy": lambda text: "Done." if "error" in text else "".join(said)}
     episode = await Lockers().start(Lockers().task("3"))
-    _, messages = await play(build_routed_agent(FixedRouter("busy"), model), episode)
+    messages = (await play(build_routed_agent(FixedRouter("busy"), model), episode)).messages
     results = [message for message in messages if message.role == "tool"]
     assert [result.tool_call_id for result in results] == ["call_0", "call_1", "call_2"]
     assert [result.is_error for result in results] == [False, True, False]
@@ -309,7 +311,7 @@ async def test_an_agent_that_never_stops_is_stopped(model: EngineChatModel, endp
     endpoint.scripts = {"restless": lambda text: calling("look", number="3")}
     agent = build_routed_agent(FixedRouter("restless"), model, config=AgentConfig(max_turns=4))
     episode = await Lockers().start(Lockers().task("3"))
-    _, messages = await play(agent, episode)
+    messages = (await play(agent, episode)).messages
     assert [message.role for message in messages] == ["user", *["assistant", "tool"] * 4]
 
 

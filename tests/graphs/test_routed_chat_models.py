@@ -94,7 +94,7 @@ async def test_the_served_agent_says_what_the_training_rollout_says(
     trained = trajectory_from_trace(await rollout(environment, task, engine, chat, config))
     model = EngineChatModel(endpoint=engine, chat=chat, model="tiny", sampling=sampling)
     agent = build_routed_agent(FixedRouter(name), model, config=AgentConfig(max_turns=12))
-    _, served = await play(agent, await environment.start(task))
+    served = (await play(agent, await environment.start(task))).messages
     spoken = tuple(message for message in trained.messages if message.role != "system")
     assert len(spoken) >= 2
     assert served == spoken
@@ -128,7 +128,7 @@ async def test_prompts_and_results_are_the_training_rollouts_token_by_token(said
     config = RolloutConfig(model="agent", retries=0)
     trained = trajectory_from_trace(await rollout(environment, task, endpoints[0], chat, config))
     agent = build_routed_agent(FixedRouter("agent"), EngineChatModel(endpoint=endpoints[1], chat=chat, model="other"))
-    _, served = await play(agent, await environment.start(task))
+    served = (await play(agent, await environment.start(task))).messages
     assert endpoints[0].prompts == endpoints[1].prompts
     assert served == tuple(message for message in trained.messages if message.role != "system")
     first = tokenizer.decode(endpoints[1].prompts[0][1])
