@@ -82,9 +82,8 @@ def serving(out: Path) -> Iterator[Figure]:
         except UsageError as error:
             yield Figure(f"{name}: serving", f"not run: {error}", "")
             continue
-        yield Figure(
-            f"{name}: the call itself; a line to a process and back", f"{found.own:.2f}, {found.echo:.2f} ms", ""
-        )
+        value = f"{found.own:.2f} ms (a line to a process and back {found.echo:.2f})"
+        yield Figure(f"{name}: a call without MCP", value, "")
         for call in found.calls:
             value = f"{call.served:.2f} ms ({call.served / call.floor:.2f} of a plain server's {call.floor:.2f})"
             yield Figure(f"{name}: a call, {call.door}, era {call.era}", value, f"{_CALL_BARS[call.door]} ms more")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mcp_servers.guard import GuardedEpisode
+from mcp_servers.user_tool import TalkingEpisode, UserTool
 from mcp_servers.wire import (
     ControlError,
     EnvironmentInfo,
@@ -57,6 +58,8 @@ class LiveEpisode:
     guarded: GuardedEpisode
     used_at: float
     """Clock reading of the last call."""
+    talking: TalkingEpisode | None = None
+    """The episode that has the user as a tool; None where it has not."""
 
 
 class EpisodeTable:
@@ -68,6 +71,7 @@ class EpisodeTable:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         mcp_path: str | None = None,
+        user_tool: UserTool | None = None,
     ) -> None:
         """A table without episodes.
 
@@ -76,10 +80,12 @@ class EpisodeTable:
             limits: how long episodes live, and how many.
             clock: seconds, for idle time-outs.
             mcp_path: path of an episode's own MCP endpoint, with `{id}`; None where there is no HTTP.
+            user_tool: that agents reach the user by a tool; None where their host speaks for them.
         """
         self.environment = environment
         self.limits = limits or Limits()
         self._mcp_path = mcp_path
+        self._user_tool = user_tool
         self._clock = clock
         self._live: OrderedDict[str, LiveEpisode] = OrderedDict()  # Longest unused first.
         self._gone: OrderedDict[str, str] = OrderedDict()  # Id → why it ended.
@@ -140,7 +146,7 @@ class EpisodeTable:
         await self._make_room()
         self._starting += 1
         try:
-            guarded = await self._start(task)
+            live = await self._start(task)
         except UsageError as error:
             raise ControlError(ProblemCode.INVALID, str(error)) from error
         except InfrastructureError:
@@ -151,17 +157,18 @@ class EpisodeTable:
             ) from error
         finally:
             self._starting -= 1
-        live = LiveEpisode(secrets.token_urlsafe(16), guarded, self._clock())
         self._live[live.id] = live
         return live
 
-    async def _start(self, task: TaskInstance) -> GuardedEpisode:
+    async def _start(self, task: TaskInstance) -> LiveEpisode:
         episode = await self.environment.start(task)
         try:
-            return GuardedEpisode.of(episode)
+            talking = TalkingEpisode(episode) if self._user_tool else None
+            guarded = GuardedEpisode.of(talking or episode)
         except UsageError:
             await episode.close()
             raise
+        return LiveEpisode(secrets.token_urlsafe(16), guarded, self._clock(), talking)
 
     def get(self, episode_id: str) -> LiveEpisode:
         """The live episode of this id; counts as use.
@@ -248,6 +255,11 @@ class EpisodeTable:
         self._gone[live.id] = why
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
+        try:
+            if self._user_tool is not None and live.talking is not None:
+                await self._user_tool.keep(live.id, live.talking, live.guarded)
+        except OSError:
+            logger.exception("the episode of task %r could not be recorded", live.guarded.task.id)
         try:
             await live.guarded.close()
         except Exception:

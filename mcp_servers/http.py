@@ -30,6 +30,7 @@ from mcp_servers.guard import GuardedEpisode
 from mcp_servers.openapi import STATUS, document
 from mcp_servers.operations import OPERATIONS, Operation
 from mcp_servers.server import Context, routed_server
+from mcp_servers.user_tool import UserTool
 from mcp_servers.wire import ControlError, ProblemCode, refusal
 from trace_agents.environment import Environment
 from trace_agents.errors import InfrastructureError, UsageError
@@ -52,6 +53,8 @@ class HttpConfig:
     """How often idle episodes are looked for; an expired one is refused at once, whenever that was."""
     clock: Callable[[], float] = time.monotonic
     """Seconds, for idle time-outs."""
+    user_tool: UserTool | None = None
+    """That agents reach the user by a tool; None where their host speaks for them."""
 
 
 def environment_app(environment: Environment, config: HttpConfig | None = None) -> ASGIApp:
@@ -73,7 +76,7 @@ class _Service:
 
     def __init__(self, environment: Environment, config: HttpConfig) -> None:
         self._config = config
-        self._table = EpisodeTable(environment, config.limits, config.clock, MCP_PATH)
+        self._table = EpisodeTable(environment, config.limits, config.clock, MCP_PATH, config.user_tool)
         server = routed_server(self._episode, environment.name)
         self._calls = CallDoor(server, config.max_body_bytes)
         self._mcp = StreamableHTTPSessionManager(

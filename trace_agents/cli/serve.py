@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from trace_agents.environment import Environment, Prepares
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import load_environment
+
+if TYPE_CHECKING:
+    from mcp_servers.user_tool import UserTool
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
@@ -32,22 +36,34 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="Further host name to answer to (repeatable); '*' answers to any.")
     ] = None,
+    user_tool: Annotated[
+        bool, typer.Option("--user-tool", help="Let the agent reach the simulated user by a tool of its own.")
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="With --user-tool: file of JSON lines that gets each ended episode.", show_default=False),
+    ] = None,
 ) -> None:
     """Serve an environment to agents over MCP.
 
     Over HTTP each episode has an MCP endpoint of its own, /episodes/{id}/mcp, and a control plane beside it creates
     episodes, plays the user, evaluates and deletes: see /openapi.json. With --stdio, one episode is played over
     standard input and output.
+
+    With --user-tool there is one tool more, reply_to_user, for agents that can do nothing but call tools: it says a
+    text to the simulated user and gives the answer. The server then keeps the conversation itself.
     """
+    _check_record(record, user_tool)
     if stdio and (task is None) == (seed is None):
         raise UsageError("--stdio plays one episode: give its task with --task ID or --seed N, one of the two")
     if stdio:
-        _serve_stdio(_prepared(env), task, seed)
+        _serve_stdio(_prepared(env), (task, seed), _Talk(user_tool, record))
         return
     if task is not None or seed is not None:
         option, value = ("--task", task) if task is not None else ("--seed", seed)
         raise UsageError(f"{option} {value!r} is for --stdio: over HTTP, choose a task with POST /episodes")
-    _serve_http(_prepared(env), (host, port), (max_episodes, idle_timeout), control_token, allowed_host or [])
+    guard = (control_token, tuple(allowed_host or ()))
+    _serve_http(_prepared(env), (host, port), (max_episodes, idle_timeout), guard, _Talk(user_tool, record))
 
 
 def _prepared(env: str) -> Environment:
@@ -58,12 +74,34 @@ def _prepared(env: str) -> Environment:
     return environment
 
 
-def _serve_stdio(environment: Environment, task: str | None, seed: int | None) -> None:
+class _Talk(NamedTuple):
+    """Whether the user is a tool, and where ended episodes go."""
+
+    wanted: bool
+    record: Path | None
+
+    def user_tool(self) -> UserTool | None:
+        from mcp_servers.user_tool import UserTool
+
+        return UserTool(self.record) if self.wanted else None
+
+
+def _check_record(record: Path | None, user_tool: bool) -> None:
+    if record is None:
+        return
+    if not user_tool:
+        remedy = "give that too; without it, the host has the conversation"
+        raise UsageError(f"--record {str(record)!r} is for --user-tool: {remedy}")
+    if record.is_dir() or not record.parent.is_dir():
+        raise UsageError(f"--record {str(record)!r} cannot be a file: give a file's name in a folder that exists")
+
+
+def _serve_stdio(environment: Environment, choice: tuple[str | None, int | None], talk: _Talk) -> None:
     from mcp_servers.stdio import run_stdio
     from mcp_servers.wire import TaskChoice
 
     try:
-        run_stdio(environment, TaskChoice(task_id=task, seed=seed))
+        run_stdio(environment, TaskChoice(task_id=choice[0], seed=choice[1]), talk.user_tool())
     except InfrastructureError as error:
         raise UsageError(f"environment {environment.name!r} cannot start the episode: {error}") from error
 
@@ -72,17 +110,18 @@ def _serve_http(
     environment: Environment,
     address: tuple[str, int],
     lifetime: tuple[int, float],
-    token: str | None,
-    allowed_hosts: list[str],
+    guard: tuple[str | None, tuple[str, ...]],
+    talk: _Talk,
 ) -> None:
     from mcp_servers.episodes import Limits
     from mcp_servers.gatekeeper import Gatekeeper
     from mcp_servers.http import HttpConfig, serve_http
 
-    host, _ = address
+    host, (token, allowed_hosts) = address[0], guard
     config = HttpConfig(
         limits=Limits(max_episodes=lifetime[0], idle_timeout_s=lifetime[1]),
-        gatekeeper=Gatekeeper.for_address(host, tuple(allowed_hosts), token),
+        gatekeeper=Gatekeeper.for_address(host, allowed_hosts, token),
+        user_tool=talk.user_tool(),
     )
     listening = listen(*address)
     name = f"[{host}]" if ":" in host else host
