@@ -1,0 +1,117 @@
+"""Does an installation do what it should? Gold actions reach similarity 1 over MCP, declining the known floor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+from mcp_servers.benchmark.users import UserChoice, UserKind
+from mcp_servers.replay import replay
+from mcp_servers.toolsandbox.environment import ToolSandbox
+from mcp_servers.toolsandbox.settings import Settings
+from mcp_servers.toolsandbox.splits import BASE
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
+from trace_agents.types import Action, Record, TaskInstance
+
+DECLINE = ("I am sorry, but I cannot assist with that.",)
+"""What upstream's own agent for a floor says."""
+
+
+NOT_RUN, FAILED, BROKEN = "not run", "failed", "broken"
+"""What came of a scenario that has no similarity."""
+GO_ON = "Please go on."
+"""What the user says where the gold actions go on after a text."""
+
+
+class Check(Record):
+    """What a split's scenarios gave."""
+
+    split: str
+    scenarios: int
+    gold: int
+    """Scenarios that the gold actions solve."""
+    not_run: int
+    """Scenarios that need RapidAPI, where nobody answers for it; they are not among the solved ones, nor failed."""
+    failed: tuple[str, ...]
+    """Scenarios that can be played and that gold actions do not solve, or for which there are none."""
+    broken: int
+    """Episodes that ended in a failure of infrastructure."""
+    floor_mean: float
+    """Mean similarity of an agent that only declines, over all scenarios of the split."""
+    floor_perfect: int
+    """Scenarios on which it reaches similarity 1."""
+    seconds: float
+    provenance: dict[str, str]
+
+
+def check(settings: Settings, split: str = BASE, workers: int | None = None) -> Check:
+    """Play every scenario of `split` twice, with the scripted user.
+
+    Args:
+        settings: the installation; its user is replaced.
+        split: which scenarios.
+        workers: episodes at a time; by default, one for each processor.
+
+    Raises:
+        UsageError: nothing is installed, or it is not upstream's revision and was not accepted.
+    """
+    scripted = settings.model_copy(update={"user": UserChoice(kind=UserKind.SCRIPTED), "lines": {}})
+    return asyncio.run(_check(scripted, split, workers or os.cpu_count() or 1))
+
+
+async def _check(settings: Settings, split: str, workers: int) -> Check:
+    began, turn = time.monotonic(), asyncio.Semaphore(workers)
+    # An agent that declines asks RapidAPI nothing: all can be played.
+    environment, declining = ToolSandbox(settings), _with(settings, facts=settings.facts or ())
+    tasks = environment.tasks(split)
+
+    async def solved(task: TaskInstance) -> Sequence[Action] | str:
+        async with turn:
+            try:
+                return await asyncio.to_thread(environment.oracle, task)
+            except TaskUnavailable:
+                return NOT_RUN
+            except UsageError:
+                return FAILED
+            except InfrastructureError:
+                return BROKEN
+
+    async def reached(played: ToolSandbox, task: TaskInstance, actions: Sequence[Action] | str) -> float | str:
+        if isinstance(actions, str):
+            return actions
+        async with turn:
+            try:
+                return (await replay(played, task, actions)).reward
+            except InfrastructureError:
+                return BROKEN
+
+    gold = await asyncio.gather(*(solved(task) for task in tasks))
+    lines = {task.id: _lines(actions) for task, actions in zip(tasks, gold, strict=True)}
+    listening = _with(settings, lines=lines)
+    pairs = list(zip(tasks, gold, strict=True))
+    ceiling = await asyncio.gather(*(reached(listening, task, actions) for task, actions in pairs))
+    floor = await asyncio.gather(*(reached(declining, task, DECLINE) for task in tasks))
+    similarities = [each for each in floor if isinstance(each, float)]
+    return Check(
+        split=split,
+        scenarios=len(tasks),
+        gold=ceiling.count(1.0),
+        not_run=ceiling.count(NOT_RUN),
+        failed=tuple(task.id for task, each in zip(tasks, ceiling, strict=True) if each not in (1.0, NOT_RUN, BROKEN)),
+        broken=ceiling.count(BROKEN) + floor.count(BROKEN),
+        floor_mean=sum(similarities) / max(len(similarities), 1),
+        floor_perfect=similarities.count(1.0),
+        seconds=round(time.monotonic() - began, 1),
+        provenance=dict(environment.provenance),
+    )
+
+
+def _with(settings: Settings, **changes: object) -> ToolSandbox:
+    return ToolSandbox(settings.model_copy(update=changes))
+
+
+def _lines(actions: Sequence[Action] | str) -> tuple[str, ...]:
+    """What the user has to say for the gold actions to go on to their end."""
+    return () if isinstance(actions, str) else (GO_ON,) * (sum(isinstance(each, str) for each in actions) - 1)

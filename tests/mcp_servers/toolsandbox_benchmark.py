@@ -1,0 +1,32 @@
+"""What the tests of ToolSandbox share: its installation, if there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_servers.benchmark.users import UserChoice, UserKind
+from mcp_servers.toolsandbox import ToolSandbox
+from mcp_servers.toolsandbox.settings import Settings, read_settings
+from trace_agents.errors import UsageError
+
+REFERENCE = Path(__file__).with_name("toolsandbox_reference.py")
+GO_ON = "Please go on."
+"""What the user says where an agent is to go on after a text."""
+
+
+def installed(**changes: Any) -> Settings:
+    """The settings of this machine's installation with the scripted user; skips the test where there is none."""
+    try:
+        settings = read_settings()
+    except UsageError as error:
+        pytest.skip(f"needs upstream's code: {error}")
+    plain = {"user": UserChoice(kind=UserKind.SCRIPTED), "facts": None, "facts_file": None, "key": "", "lines": {}}
+    return settings.model_copy(update=plain | changes)
+
+
+def playable(**changes: Any) -> ToolSandbox:
+    """The environment with the scripted user; skips the test where upstream is not installed."""
+    return ToolSandbox(installed(**changes))
