@@ -1,0 +1,111 @@
+"""Checks of fidelity: an agent reads what the environment states, over every transport and in both protocol eras."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp.client import Client
+from mcp.client.stdio import stdio_client
+
+from mcp_servers.conformance.findings import Fault, shown
+from mcp_servers.conformance.plays import script_for
+from mcp_servers.conformance.subject import Subject
+from mcp_servers.guard import GuardedEpisode
+from mcp_servers.server import POLICY_URI, TASK_PROMPT, episode_server, tool_result, tool_spec
+from trace_agents.types import TaskInstance, ToolCall, ToolSpec, canonical
+
+ERAS = {"auto": "2026-07-28", "legacy": "the initialize handshake"}
+"""The client's mode -> the protocol era that it speaks."""
+
+
+async def memory(subject: Subject) -> None:
+    """In the same process."""
+    for task in subject.tasks:
+        async with subject.episode(task) as stated:
+            for mode in ERAS:
+                async with subject.episode(task) as episode, Client(episode_server(episode), mode=mode) as client:
+                    await _compare(subject, stated, client, mode)
+
+
+async def stdio(subject: Subject) -> None:
+    """One episode a process, over standard input and output."""
+    subject.need_processes()
+    task = subject.tasks[0]
+    async with subject.episode(task) as stated:
+        for mode in ERAS:
+            async with _over_stdio(subject, task, mode) as client:
+                await _compare(subject, stated, client, mode)
+
+
+async def http(subject: Subject) -> None:
+    """An endpoint for each episode, served by another process."""
+    served = await subject.served()
+    for task in subject.tasks[:2]:
+        for mode in ERAS:
+            remote = await served.start(task)
+            try:
+                async with (
+                    subject.episode(task) as stated,
+                    Client(f"{subject.url}/episodes/{remote.id}/mcp", mode=mode) as client,
+                ):
+                    await _compare(subject, stated, client, mode)
+            finally:
+                await remote.close()
+
+
+@asynccontextmanager
+async def _over_stdio(subject: Subject, task: TaskInstance, mode: str) -> AsyncIterator[Client]:
+    with tempfile.TemporaryFile("w+") as said:
+        connected = False
+        try:
+            async with Client(stdio_client(subject.stdio(task), errlog=said), mode=mode) as client:
+                connected = True
+                yield client
+        except Exception as error:
+            if connected:
+                raise
+            said.seek(0)
+            found = f"the process that serves task {task.id!r} over stdio did not answer: {shown(said.read())}"
+            raise Fault(found, f"see what 'trace-agents serve {subject.spec} --stdio' says") from error
+
+
+async def _compare(subject: Subject, stated: GuardedEpisode, client: Client, mode: str) -> None:
+    era = ERAS[mode]
+    listed = [tool_spec(tool) for tool in (await client.list_tools()).tools]
+    remedy = "state tools, policy and prompt from the task alone, the same in every process"
+    if [spec.name for spec in listed] != [spec.name for spec in stated.tools]:
+        raise Fault(f"{era}: tools {[one.name for one in listed]}, not {[one.name for one in stated.tools]}", remedy)
+    for read, said in zip(listed, stated.tools, strict=True):
+        if _form(read) != _form(said):
+            raise Fault(f"{era}: tool {said.name!r} reads {shown(_form(read))}, not {shown(_form(said))}", remedy)
+    policy: Any = (await client.read_resource(POLICY_URI)).contents[0]
+    [message] = (await client.get_prompt(TASK_PROMPT)).messages
+    prompt: Any = message.content
+    for what, read_text, said_text in (
+        ("instructions", client.instructions or "", stated.policy),
+        ("policy", policy.text, stated.policy),
+        ("prompt", prompt.text, stated.task.prompt),
+    ):
+        if read_text != said_text:
+            raise Fault(f"{era}: the {what} reads {shown(read_text)!r}, not {shown(said_text)!r}", remedy)
+    await _compare_calls(subject, stated, client, era)
+
+
+async def _compare_calls(subject: Subject, stated: GuardedEpisode, client: Client, era: str) -> None:
+    """A call over MCP answers as one on the contract: the two episodes are fresh, or were called alike."""
+    script = script_for(subject, stated.task, stated.tools, 1)
+    async with subject.episode(stated.task) as beside:
+        for action in script:
+            if isinstance(action, ToolCall) and isinstance(action.arguments, dict):
+                read = tool_result(await client.call_tool(action.name, action.arguments))
+                said = await beside.call(action.name, action.arguments)
+                if (read.content, read.is_error) != (said.content, said.is_error):
+                    found = f"{era}: {action.name!r} answers {shown(read.content)!r}, not {shown(said.content)!r}"
+                    raise Fault(found, "answer from the episode's state alone")
+
+
+def _form(spec: ToolSpec) -> Any:
+    return canonical(spec.model_dump(mode="json"))

@@ -1,0 +1,84 @@
+"""What the conformance kit found: a finding for each check, and the report of all."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from trace_agents.types import Record
+
+SHOWN = 400
+"""Characters of a value that a finding shows."""
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"  # The environment does what the check expects.
+    FAILED = "failed"  # It does not; the finding says what it did instead.
+    SKIPPED = "skipped"  # The check does not apply here, or was left out.
+
+
+class Finding(Record):
+    """One check of one environment."""
+
+    check: str
+    """The check's name."""
+    status: Status
+    expected: str
+    """What a conformant environment does, in one sentence."""
+    found: str = ""
+    """What this one does instead, or why the check was skipped; empty where it passed."""
+    remedy: str = ""
+    """What to change; empty where there is nothing."""
+
+
+class Report(Record):
+    """Every check of an environment, in order."""
+
+    environment: str
+    """Its own name."""
+    spec: str
+    """What it was loaded by."""
+    tasks: int
+    """Task instances that the checks played."""
+    findings: tuple[Finding, ...] = Field(default=())
+
+    @property
+    def failed(self) -> tuple[Finding, ...]:
+        """The findings that make the environment not conformant."""
+        return tuple(one for one in self.findings if one.status is Status.FAILED)
+
+    @property
+    def conformant(self) -> bool:
+        """No check failed."""
+        return not self.failed
+
+
+class Fault(Exception):
+    """A check failed: what was found, and the remedy."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.remedy = remedy
+
+
+class Skip(Exception):
+    """A check does not apply; the reason."""
+
+
+def shown(value: Any) -> str:
+    """`value` in short, for a finding."""
+    text = value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+
+
+def described(error: BaseException) -> str:
+    """The innermost error of a group, with its type."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return shown(f"{type(error).__name__}: {error}")

@@ -1,0 +1,104 @@
+"""Every check in order, and a run of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
+from mcp_servers.conformance.findings import Fault, Finding, Report, Skip, Status, described
+from mcp_servers.conformance.subject import Options, Subject
+from trace_agents.errors import unknown
+from trace_agents.progress import Progress, SilentProgress
+from trace_agents.registry import load_environment
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a conformant environment does."""
+
+    name: str
+    expected: str
+    """In one sentence."""
+    run: Callable[[Subject], Awaitable[None]]
+    """Raises `Fault` or `Skip`."""
+
+
+CHECKS = (
+    Check("tasks", "task lists are fixed, ids unique, and `task` finds each", contract.task_lists),
+    Check("tasks-as-json", "tasks are the same after a journey as JSON", contract.travel),
+    Check("refusals", "unknown splits and ids raise UsageError", contract.refusals),
+    Check("generation", "a seed gives the same task each time", contract.generation),
+    Check("episode", "an episode has its task, tools, policy and user", contract.episode_shape),
+    Check("schemas", "tools have valid JSON Schemas of objects and unique names", contract.schemas),
+    Check("determinism", "the same actions give the same results and verdict", repeats.determinism),
+    Check("processes", "another process lists and plays the same tasks alike", repeats.other_process),
+    Check("isolation", "interleaved episodes answer as each does alone", repeats.isolation),
+    Check("tasks-untouched", "playing leaves task instances as they were", repeats.tasks_untouched),
+    Check("door-memory", "an agent in this process reads what the environment states, in both eras", doors.memory),
+    Check("door-stdio", "an agent over stdio reads what the environment states, in both eras", doors.stdio),
+    Check("door-http", "an agent over HTTP reads what the environment states, in both eras", doors.http),
+    Check("gold", "gold actions score 1", verdicts.gold),
+    Check("idle", "an agent that does nothing does not score 1 on every task", verdicts.idle),
+    Check("activity", "valid calls at random get a verdict in [0, 1]", verdicts.activity),
+    Check("garbage", "any conversation gets a verdict in [0, 1]", verdicts.garbage),
+    Check("unknown-tool", "a tool that is not offered is an is_error result", faults.unknown_tool),
+    Check("missing-arguments", "a call without its required arguments is an is_error result", faults.missing_arguments),
+    Check("odd-arguments", "wrong, surplus and very long arguments are answered", faults.odd_arguments),
+    Check("parallel-calls", "calls at once are answered as one after the other", faults.parallel_calls),
+    Check("after-the-end", "the user can be asked after the end of the conversation", faults.after_the_end),
+    Check("closing", "closing twice is fine, and a closed episode is refused", faults.closing),
+    Check("evaluator-failure", "an evaluation that raises leaves other episodes alone", faults.evaluator_failure),
+)
+"""What `conform` checks, in order."""
+
+
+async def conform(
+    spec: str, options: Options | None = None, only: Collection[str] = (), progress: Progress | None = None
+) -> Report:
+    """The report on the environment that `spec` names.
+
+    Args:
+        spec: as for `load_environment`; other processes load it by the same name.
+        options: how thoroughly.
+        only: names of checks to run; all of them if empty.
+        progress: told of each check.
+
+    Raises:
+        UsageError: no such environment, or no such check.
+    """
+    names = [check.name for check in CHECKS]
+    for name in only:
+        if name not in names:
+            raise unknown("check", name, names)
+    chosen = [check for check in CHECKS if not only or check.name in only]
+    environment = load_environment(spec)
+    subject = Subject(spec, environment, options or Options())
+    findings = []
+    try:
+        with (progress or SilentProgress()).stage("conformance", len(chosen)) as stage:
+            for check in chosen:
+                stage.note(check.name)
+                findings.append(await _finding(check, subject))
+                stage.advance()
+    finally:
+        await subject.close()
+    try:
+        played = len(subject.tasks)
+    except Exception:  # Its task lists are at fault, which a finding says.
+        played = 0
+    return Report(environment=str(environment.name), spec=spec, tasks=played, findings=tuple(findings))
+
+
+async def _finding(check: Check, subject: Subject) -> Finding:
+    try:
+        await check.run(subject)
+    except Skip as reason:
+        return Finding(check=check.name, status=Status.SKIPPED, expected=check.expected, found=str(reason))
+    except Fault as fault:
+        found, remedy = fault.found, fault.remedy
+    except Exception as error:  # An environment may break in any way; that is what is looked for.
+        found, remedy = f"it raises {described(error)}", "let nothing but UsageError and InfrastructureError escape"
+    else:
+        return Finding(check=check.name, status=Status.PASSED, expected=check.expected)
+    return Finding(check=check.name, status=Status.FAILED, expected=check.expected, found=found, remedy=remedy)

@@ -1,0 +1,80 @@
+"""Checks by comparison: the same actions again, in another process, and among other episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+
+from mcp_servers.conformance.findings import Fault, Skip
+from mcp_servers.conformance.plays import Line, Played, difference, play, scripts
+from mcp_servers.conformance.subject import Subject
+
+TOGETHER = 8
+"""Episodes that are played at once over HTTP."""
+
+
+async def determinism(subject: Subject) -> None:
+    """The same actions on the same task give the same results and the same verdict."""
+    for task, script in await scripts(subject, 2 * len(subject.tasks)):
+        found = difference(await play(subject, task, script), await play(subject, task, script))
+        if found:
+            raise Fault(f"task {task.id!r}, played twice alike: {found}", "draw from the task's seed; freeze the clock")
+
+
+async def other_process(subject: Subject) -> None:
+    """A process of its own lists the same tasks, and its episodes, several at once, answer as here."""
+    served = await subject.served()
+    for task in subject.tasks:
+        there = await asyncio.to_thread(served.task, task.id)
+        if there != task:
+            raise Fault(f"task {task.id!r} is another one in another process", "derive tasks from files or seeds alone")
+    pairs = await scripts(subject, 2 * len(subject.tasks))
+    gate = asyncio.Semaphore(min(TOGETHER, subject.at_once))
+
+    async def one(number: int) -> Played:
+        async with gate:
+            return await play(subject, *pairs[number], source=served)
+
+    here = [await play(subject, task, script) for task, script in pairs]
+    async with asyncio.TaskGroup() as group:
+        there_too = [group.create_task(one(number)) for number in range(len(pairs))]
+    for (task, _), left, right in zip(pairs, here, there_too, strict=True):
+        found = difference(left, right.result())
+        if found:
+            raise Fault(f"task {task.id!r}, here and over HTTP: {found}", "keep hash order, time and paths out of it")
+
+
+async def isolation(subject: Subject) -> None:
+    """Episodes that are interleaved answer as each does alone."""
+    if subject.at_once < 2:
+        raise Skip("it plays one episode at a time")
+    count = min(subject.options.episodes, subject.at_once)
+    pairs = await scripts(subject, count)
+    alone = [await play(subject, task, script) for task, script in pairs]
+    rng = random.Random(0)
+    async with AsyncExitStack() as stack:
+        lines = [Line(await stack.enter_async_context(subject.episode(task)), script) for task, script in pairs]
+        waiting = list(range(count))
+        while waiting:
+            number = rng.choice(waiting)
+            if not await lines[number].step():
+                waiting.remove(number)
+        together = [await line.finish() for line in lines]
+    for (task, _), left, right in zip(pairs, alone, together, strict=True):
+        found = difference(left, right)
+        if found:
+            raise Fault(
+                f"task {task.id!r}, alone and among {count} episodes: {found}",
+                "keep state in the episode, not in the class, the module or the environment",
+            )
+
+
+async def tasks_untouched(subject: Subject) -> None:
+    """Playing leaves the task instances as they were."""
+    before = {task.id: task.model_dump_json() for task in subject.tasks}
+    for task, script in await scripts(subject, 2 * len(subject.tasks)):
+        await play(subject, task, script)
+    for task in subject.tasks:
+        if task.model_dump_json() != before[task.id] or subject.environment.task(task.id) != task:
+            raise Fault(f"playing changed task {task.id!r}", "copy the task's data as an episode starts")

@@ -1,0 +1,355 @@
+"""A small sound environment, and others that each break one promise of the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from trace_agents.errors import UsageError, unknown
+from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
+
+ADD = ToolSpec(
+    name="add",
+    description="Put a number on the pile.",
+    input_schema={
+        "type": "object",
+        "properties": {"number": {"type": "integer"}, "note": {"type": "string"}},
+        "required": ["number"],
+        "additionalProperties": False,
+    },
+)
+TOTAL = ToolSpec(name="total", description="The sum of the pile.")
+
+
+class PileEpisode:
+    """A pile of numbers."""
+
+    policy = "Add what you are asked to add."
+
+    def __init__(self, task: TaskInstance) -> None:
+        self.task = task
+        self.tools: Sequence[ToolSpec] = (ADD, TOTAL)
+        self.pile: list[int] = []
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        if name == "total":
+            return ToolResult(content=json.dumps(sum(self.pile)))
+        if name != "add":
+            return ToolResult(content=f"there is no tool {name!r}", is_error=True)
+        if type(arguments.get("number")) is not int or not set(arguments) <= {"number", "note"}:
+            return ToolResult(content="number must be an integer, and note a text", is_error=True)
+        self.pile.append(arguments["number"])
+        return ToolResult(content=json.dumps(self.pile))
+
+    async def user_turn(self, message: str) -> UserTurn:
+        return UserTurn()
+
+    async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+        right = float(sum(self.pile) == self.task.data["wanted"])
+        return Evaluation(reward=right, success=right == 1.0)
+
+    async def close(self) -> None: ...
+
+
+class Pile:
+    """Sound."""
+
+    name = "pile"
+    splits: Mapping[str, int] = MappingProxyType({"test": 3})
+    episode: type[PileEpisode] = PileEpisode
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        if split not in self.splits:
+            raise unknown("split", split, list(self.splits))
+        return [self.made(f"test-{number}", number, "test") for number in range(self.splits[split])]
+
+    def task(self, task_id: str) -> TaskInstance:
+        kind, _, number = task_id.partition("-")
+        if kind not in ("test", "seed") or not number.isdigit():
+            raise UsageError(f"unknown task {task_id!r}: use for example 'test-0'")
+        return self.generate(int(number)) if kind == "seed" else self.tasks("test")[int(number)]
+
+    def generate(self, seed: int) -> TaskInstance:
+        return self.made(f"seed-{seed}", seed, None)
+
+    def made(self, task_id: str, number: int, split: str | None) -> TaskInstance:
+        wanted = random.Random(number).randrange(1, 1_000)
+        seed = number if split is None else None
+        prompt = f"Please add {wanted}."
+        return TaskInstance(
+            id=task_id, environment="pile", split=split, seed=seed, prompt=prompt, data={"wanted": wanted}
+        )
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        return [ToolCall(name="add", arguments={"number": task.data["wanted"]}), "Done."]
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        return self.episode(task)
+
+
+class RepeatedIds(Pile):
+    """`tasks`: two tasks share an id."""
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        listed = super().tasks(split)
+        return [*listed[:2], listed[0]]
+
+
+class TupleData(Pile):
+    """`tasks-as-json`: data that JSON changes."""
+
+    def made(self, task_id: str, number: int, split: str | None) -> TaskInstance:
+        task = super().made(task_id, number, split)
+        return task.model_copy(update={"data": {**task.data, "pair": (1, 2)}})
+
+
+class AnyId(Pile):
+    """`refusals`: an unknown id is a KeyError."""
+
+    def task(self, task_id: str) -> TaskInstance:
+        try:
+            return super().task(task_id)
+        except UsageError:
+            raise KeyError(task_id) from None
+
+
+class DriftingSeeds(Pile):
+    """`generation`: high seeds share an id."""
+
+    def generate(self, seed: int) -> TaskInstance:
+        return super().generate(seed).model_copy(update={"id": f"seed-{min(seed, 5)}"})
+
+
+class Mute(Pile):
+    """`episode`: the user's answer is no `UserTurn` where the agent greets."""
+
+    class episode(PileEpisode):
+        async def user_turn(self, message: str) -> Any:
+            return None if message == "Hello." else UserTurn()
+
+
+class NoSchema(Pile):
+    """`schemas`: a property whose type does not exist."""
+
+    class episode(PileEpisode):
+        def __init__(self, task: TaskInstance) -> None:
+            super().__init__(task)
+            schema = {"type": "object", "properties": {"by": {"minimum": "low"}}}
+            self.tools = (ADD, TOTAL.model_copy(update={"output_schema": schema}))
+
+
+class Dice(Pile):
+    """`determinism`: the total is about right."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            noise = random.SystemRandom().random()
+            return ToolResult(content=str(noise)) if name == "total" else await super().call(name, arguments)
+
+
+class Process(Pile):
+    """`processes`: the answer tells in which process it was made."""
+
+    class episode(PileEpisode):
+        async def user_turn(self, message: str) -> UserTurn:
+            return UserTurn(content=f"I am {os.getpid()}.") if message.startswith("Is there") else UserTurn()
+
+
+class SharedPile(Pile):
+    """`isolation`: one pile for all live episodes."""
+
+    live: int = 0
+    shared: list[int]
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        outer, found = self, PileEpisode(task)
+        if not self.live:
+            self.shared = []
+        self.live += 1
+        found.pile = self.shared
+        closed = False
+
+        async def close() -> None:
+            nonlocal closed
+            outer.live -= not closed
+            closed = True
+
+        found.close = close  # type: ignore[method-assign]
+        return found
+
+
+class Scribbler(Pile):
+    """`tasks-untouched`: adding writes into the task."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, TaskInstance] = {}
+
+    def made(self, task_id: str, number: int, split: str | None) -> TaskInstance:
+        return self.kept.setdefault(task_id, super().made(task_id, number, split))
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            result = await super().call(name, arguments)
+            if not result.is_error and name == "add":
+                self.task.data["seen"] = True
+            return result
+
+
+class FickleTools(Pile):
+    """`door-memory`: an episode's tools are described in other words each time."""
+
+    count = itertools.count()
+
+    class episode(PileEpisode):
+        def __init__(self, task: TaskInstance) -> None:
+            super().__init__(task)
+            words = f"Put a number, {next(FickleTools.count)}."
+            self.tools = (ADD.model_copy(update={"description": words}), TOTAL)
+
+
+class ToolsOfProcess(Pile):
+    """`door-stdio`, `door-http`: tools described by the process."""
+
+    class episode(PileEpisode):
+        def __init__(self, task: TaskInstance) -> None:
+            super().__init__(task)
+            self.tools = (ADD, TOTAL.model_copy(update={"description": f"In {os.getpid()}."}))
+
+
+class WrongGold(Pile):
+    """`gold`: the gold actions miss by one."""
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        return [ToolCall(name="add", arguments={"number": task.data["wanted"] + 1})]
+
+
+class Generous(Pile):
+    """`idle`: everything is right."""
+
+    class episode(PileEpisode):
+        async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+            return Evaluation(reward=1.0, success=True)
+
+
+class Percent(Pile):
+    """`activity`: a reward above 1 where much was done and nothing achieved."""
+
+    class episode(PileEpisode):
+        async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+            verdict = await super().evaluate(messages)
+            random_agent = any("taken care of" in (message.content or "") for message in messages)
+            return verdict.model_copy(update={"reward": 100.0}) if random_agent else verdict
+
+
+class Picky(Pile):
+    """`garbage`: a conversation without messages is an IndexError."""
+
+    class episode(PileEpisode):
+        async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+            assert messages[0].role
+            return await super().evaluate(messages)
+
+
+class Trusting(Pile):
+    """`unknown-tool`: whatever is not known is fine."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            return ToolResult(content="fine") if name == "no_such_tool" else await super().call(name, arguments)
+
+
+class Lenient(Pile):
+    """`missing-arguments`: no number is zero."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            return ToolResult(content="0") if name == "add" and not arguments else await super().call(name, arguments)
+
+
+class Surplus(Pile):
+    """`odd-arguments`: the schema forbids further arguments, the tool does not."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            known = {key: value for key, value in arguments.items() if key in ("number", "note")}
+            return await super().call(name, known)
+
+
+class Brittle(Pile):
+    """`odd-arguments`: a long note breaks the tool."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            if len(str(arguments.get("note", ""))) > 1_000:
+                raise MemoryError("the note is too long")
+            return await super().call(name, arguments)
+
+
+class Overlapping(Pile):
+    """`parallel-calls`: calls answer from what a helper task does later."""
+
+    class episode(PileEpisode):
+        def __init__(self, task: TaskInstance) -> None:
+            super().__init__(task)
+            self.pending: list[asyncio.Task[None]] = []
+
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            if name == "add" and type(arguments.get("number")) is int:
+                behind = len(asyncio.all_tasks()) > 3
+                return ToolResult(content="queued" if behind else "added")
+            return await super().call(name, arguments)
+
+
+class HangUp(Pile):
+    """`after-the-end`: the user is gone, with an exception."""
+
+    class episode(PileEpisode):
+        ended = False
+
+        async def user_turn(self, message: str) -> UserTurn:
+            if self.ended:
+                raise RuntimeError("nobody is there")
+            self.ended = True
+            return UserTurn()
+
+
+class ClosesOnce(Pile):
+    """`closing`: the second close raises."""
+
+    class episode(PileEpisode):
+        open = True
+
+        async def close(self) -> None:
+            if not self.open:
+                raise ValueError("closed already")
+            self.open = False
+
+
+class Unfreed(Pile):
+    """`evaluator-failure`: what was not judged stays in the way of the next episode."""
+
+    held: PileEpisode | None = None
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        outer, found = self, PileEpisode(task)
+        if self.held is not None:
+            found.pile = self.held.pile
+        judged = found.evaluate
+
+        async def evaluate(messages: Sequence[Message]) -> Evaluation:
+            outer.held = None
+            return await judged(messages)
+
+        async def call(name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            result = await PileEpisode.call(found, name, arguments)
+            outer.held = found if type(arguments.get("number")) is int else outer.held
+            return result
+
+        found.evaluate, found.call = evaluate, call  # type: ignore[method-assign]
+        return found

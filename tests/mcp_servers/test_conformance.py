@@ -1,0 +1,115 @@
+"""The conformance kit passes sound environments, and each of its checks fails an environment that breaks just that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mcp_servers.conformance import CHECKS, Options, Status, conform
+from trace_agents.cli import main
+from trace_agents.errors import UsageError
+
+BROKEN = {
+    "tasks": "RepeatedIds",
+    "tasks-as-json": "TupleData",
+    "refusals": "AnyId",
+    "generation": "DriftingSeeds",
+    "episode": "Mute",
+    "schemas": "NoSchema",
+    "determinism": "Dice",
+    "processes": "Process",
+    "isolation": "SharedPile",
+    "tasks-untouched": "Scribbler",
+    "door-memory": "FickleTools",
+    "door-stdio": "ToolsOfProcess",
+    "door-http": "ToolsOfProcess",
+    "gold": "WrongGold",
+    "idle": "Generous",
+    "activity": "Percent",
+    "garbage": "Picky",
+    "unknown-tool": "Trusting",
+    "missing-arguments": "Lenient",
+    "odd-arguments": "Surplus",
+    "parallel-calls": "Overlapping",
+    "after-the-end": "HangUp",
+    "closing": "ClosesOnce",
+    "evaluator-failure": "Unfreed",
+}
+PROCESSES = ("processes", "door-stdio", "door-http")
+FEW = Options(tasks=4, episodes=12)
+QUICK = Options(tasks=4, episodes=12, quick=True)
+
+
+def spec(name: str) -> str:
+    """An environment of the file beside this one."""
+    return f"{Path(__file__).with_name('broken_environments.py')}:{name}"
+
+
+async def test_a_sound_environment_passes_every_check() -> None:
+    report = await conform(spec("Pile"), FEW)
+    assert [finding for finding in report.findings if finding.status is not Status.PASSED] == []
+    assert (report.environment, report.tasks, report.conformant) == ("pile", 4, True)
+
+
+@pytest.mark.parametrize("name", ["helpdesk", "synth/unlock"])
+async def test_the_shipped_environments_pass(name: str) -> None:
+    assert (await conform(name, QUICK)).failed == ()
+
+
+def test_there_is_a_broken_environment_for_every_check() -> None:
+    assert list(BROKEN) == [check.name for check in CHECKS]
+
+
+@pytest.mark.parametrize(("check", "name"), BROKEN.items())
+async def test_a_check_fails_an_environment_that_breaks_it(check: str, name: str) -> None:
+    report = await conform(spec(name), FEW, only=[check])
+    [finding] = report.failed
+    assert finding.check == check
+    assert finding.found
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["TupleData", "AnyId", "WrongGold", "Percent", "Picky", "Trusting", "Lenient", "Surplus", "HangUp", "ClosesOnce"],
+)
+async def test_only_the_check_that_is_broken_fails(name: str) -> None:
+    report = await conform(spec(name), QUICK)
+    assert [finding.check for finding in report.failed] == [check for check, one in BROKEN.items() if one == name]
+
+
+async def test_a_tool_that_breaks_on_a_long_argument_is_found() -> None:
+    [finding] = (await conform(spec("Brittle"), QUICK, only=["odd-arguments"])).failed
+    assert "too long" in finding.found
+
+
+async def test_quick_starts_no_process_and_says_so() -> None:
+    report = await conform(spec("Pile"), QUICK)
+    skipped = {finding.check: finding.found for finding in report.findings if finding.status is Status.SKIPPED}
+    assert set(skipped) == set(PROCESSES)
+    assert all("--quick" in reason for reason in skipped.values())
+
+
+async def test_an_unknown_check_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown check 'gould'"):
+        await conform(spec("Pile"), QUICK, only=["gould"])
+
+
+def test_the_command_prints_findings_and_exits_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", spec("WrongGold"), "--quick", "--tasks", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "gold               failed" in out
+    assert "remedy: mend the gold actions" in out
+
+
+def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", spec("Pile"), "--quick", "--check", "gold", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(one["check"], one["status"]) for one in report["findings"]] == [("gold", "passed")]
+
+
+def test_an_environment_that_cannot_be_loaded_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "nowhere"]) == 2
+    assert "unknown environment 'nowhere'" in capsys.readouterr().err

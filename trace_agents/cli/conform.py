@@ -1,0 +1,59 @@
+"""`trace-agents conform`: whether an environment keeps its contract."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mcp_servers.conformance import Report
+
+_STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+def conform(
+    env: Annotated[
+        str, typer.Argument(help="Environment: a name, 'module:Class', 'file.py:Class', a .toml file or a URL.")
+    ],
+    tasks: Annotated[int, typer.Option(help="Task instances to play, spread over splits and seeds.")] = 8,
+    episodes: Annotated[int, typer.Option(help="Episodes to interleave.")] = 64,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what starts processes: HTTP and stdio.")] = False,
+    check: Annotated[list[str] | None, typer.Option(help="Run this check only (repeatable).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check that an environment keeps its contract.
+
+    Played are: shapes, determinism, isolation, what agents read over memory, stdio and HTTP in both protocol eras,
+    the evaluation of gold, idle and garbage, limits and errors. Exits with 1 where a check failed.
+    """
+    from mcp_servers.conformance import Options
+    from mcp_servers.conformance import conform as examine
+
+    report = asyncio.run(examine(env, Options(tasks=tasks, episodes=episodes, quick=quick), check or ()))
+    if json:
+        print(report.model_dump_json(indent=2))
+    else:
+        _show(report)
+    if not report.conformant:
+        raise typer.Exit(1)
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from trace_agents.cli._progress import console
+
+    table = Table("check", "", "", box=None, pad_edge=False)
+    for finding in report.findings:
+        words = [finding.expected]
+        if finding.found:
+            words = [*words, f"found: {finding.found}"] if finding.remedy else [finding.found]
+        if finding.remedy:
+            words.append(f"remedy: {finding.remedy}")
+        table.add_row(finding.check, Text(finding.status, _STYLES[finding.status]), Text("\n".join(words)))
+    counts = [f"{sum(one.status == status for one in report.findings)} {status}" for status in _STYLES]
+    console().print(table)
+    console().print(f"\n{report.environment}: {', '.join(counts)}; {report.tasks} tasks played", highlight=False)
