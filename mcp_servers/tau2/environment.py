@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 from mcp_servers.benchmark.process import Program, Session, Worker
 from mcp_servers.benchmark.provenance import tools_hash
 from mcp_servers.benchmark.users import UserKind, check
+from mcp_servers.tau2 import results
 from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release
 from mcp_servers.tau2.settings import Settings, read_settings
 from mcp_servers.tau2.trajectory import Item, called, merged, said
 from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario, turns
+from trace_agents.environment import ResultsRequest
 from trace_agents.errors import UsageError, unknown
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
@@ -39,6 +42,8 @@ class Tau2Episode:
         self._record: list[Item] = [said("assistant", environment.greeting)]
         self._user = self._make_user()
         self._ended = False
+        self._begun = time.time()
+        self._kept: dict[str, Any] = {}
 
     def _make_user(self) -> User:
         choice, raw = self._environment.settings.user, self.task.data["task"]
@@ -77,7 +82,13 @@ class Tau2Episode:
         cut = bool(messages) and messages[-1].role == "tool"
         stated = self._environment.settings.user.kind is UserKind.NONE
         ending = "user_stop" if self._ended else "agent_stop" if stated and not cut else "max_steps"
-        return await self._environment.judge(self.task, items, ending)
+        verdict = await self._environment.verdict(self.task, items, ending)
+        self._kept = results.kept(items, ending, verdict, (self._begun, time.time()))
+        return _evaluation(verdict)
+
+    async def record(self, messages: Sequence[Message]) -> Mapping[str, Any]:
+        """The simulation in upstream's own terms, the user's tool calls included (`trace_agents.environment`)."""
+        return self._kept
 
     async def state(self) -> tuple[str | None, str | None]:
         """Upstream's hashes of the agent's and the user's database."""
@@ -156,7 +167,11 @@ class Tau2Environment:
         return episode
 
     async def judge(self, task: TaskInstance, items: Sequence[Item], ending: str) -> Evaluation:
-        """Upstream's verdict on a trajectory of `task` that ended in `ending`, one of its termination reasons.
+        """Upstream's verdict, in the vocabulary; arguments and errors as of `verdict`."""
+        return _evaluation(await self.verdict(task, items, ending))
+
+    async def verdict(self, task: TaskInstance, items: Sequence[Item], ending: str) -> Mapping[str, Any]:
+        """Upstream's `RewardInfo` of a trajectory of `task` that ended in `ending`, one of its termination reasons.
 
         Raises:
             InfrastructureError: an evaluator raised.
@@ -167,8 +182,11 @@ class Tau2Environment:
             verdict = await session.ask("evaluate", task=task.data["task"], messages=list(items), ending=ending)
         finally:
             await session.close()
-        parts = {name.lower(): float(value) for name, value in (verdict["reward_breakdown"] or {}).items()}
-        return Evaluation(reward=verdict["reward"], success=verdict["reward"] == 1.0, breakdown=parts)
+        return dict(verdict)
+
+    def results(self, request: ResultsRequest) -> Mapping[str, str]:
+        """An evaluation as upstream's own file (`trace_agents.environment.WritesResults`)."""
+        return results.results(request, self._domain, self.policy, self.settings.user, self.provenance)
 
     def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
         """The gold actions, and a last text with what is to be told. They score 1 with the scripted user."""
@@ -280,3 +298,8 @@ def _gold(raw: Mapping[str, Any]) -> Iterator[ToolCall | str]:
             yield ToolCall(name=action["name"], arguments=action["arguments"])
     told = (raw.get("evaluation_criteria") or {}).get("communicate_info") or ()
     yield "; ".join(["That is all done.", *told])
+
+
+def _evaluation(verdict: Mapping[str, Any]) -> Evaluation:
+    parts = {name.lower(): float(value) for name, value in (verdict["reward_breakdown"] or {}).items()}
+    return Evaluation(reward=verdict["reward"], success=verdict["reward"] == 1.0, breakdown=parts)
