@@ -70,6 +70,9 @@ class AnalysisSection(Record):
     """Least coverage of a kept capability (the paper's rho)."""
     keep_in: int = Field(default=8, ge=1)
     """Runs in which a capability must pass both bars to be kept (K of N)."""
+    support: int = Field(default=3, ge=1)
+    """Least support: trajectories of each kind (failures and successes that need it, failures that lack it) without
+    which a run does not select."""
     max_capabilities: int = Field(default=8, ge=1)
     """Most capabilities kept, by coverage."""
 

@@ -54,7 +54,8 @@ async def analyse(run: Run) -> None:
 async def _contrasted(run: Run, trajectories: Sequence[Trajectory]) -> Analysis:
     """The analysis by the configured analyst."""
     settings, seed = run.config.analysis, run.config.run.seed
-    thresholds = Thresholds(delta=settings.delta, rho=settings.rho, runs=settings.runs, keep_in=settings.keep_in)
+    bars = settings.model_dump(include=set(Thresholds.model_fields))
+    thresholds = Thresholds.model_validate(bars)
     config = AnalysisConfig(thresholds=thresholds)
     if settings.analyst == "statistical":
         return await arun_analysis(trajectories, StatisticalAnalyst(seed=seed), config, run.progress)

@@ -10,6 +10,7 @@ from clinic import Clinic
 
 from trace_agents.analysis.results import CapabilitiesArtifact, LabelRow
 from trace_agents.cli import main
+from trace_agents.contrast import Thresholds
 from trace_agents.types import Label
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
@@ -54,6 +55,17 @@ def test_it_writes_its_files_and_prints_the_tables(
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == written
 
 
+def test_the_bars_of_selection_are_options_and_are_told(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = ["--runs", "4", "--keep-in", "2", "--delta", "0.3", "--rho", "0.05", "--support", "5"]
+    assert main(["analyze", str(clinic_file), "--out", str(tmp_path), *bars]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "kept: Δ ≥ 0.30 and Cov ≥ 0.05 in 2 of 4 runs, each on 5 or more failures" in printed
+    summary = CapabilitiesArtifact.model_validate_json((tmp_path / "capabilities.json").read_text())
+    assert summary.thresholds == Thresholds(delta=0.3, rho=0.05, runs=4, keep_in=2, support=5)
+
+
 def test_report_makes_the_page_of_an_analysis_again_and_prints_its_tables(
     clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +90,7 @@ def test_json_prints_the_file_and_nothing_else(
         (["nowhere.json"], "missing file 'nowhere.json'"),
         (["FILE", "--format", "tau"], "unknown format 'tau'"),
         (["FILE", "--runs", "0"], "runs 0 is too few"),
+        (["FILE", "--runs", "4", "--keep-in", "5"], "--keep-in 5 is more than --runs 4: ask for at most 4"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_two(

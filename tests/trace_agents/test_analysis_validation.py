@@ -8,10 +8,9 @@ from trace_agents.analysis.catalog import survey
 from trace_agents.analysis.guards import guards_together, judge_guards
 from trace_agents.analysis.mining import propose
 from trace_agents.analysis.statements import Refrain
-from trace_agents.analysis.validation import kit
 from trace_agents.analysis.validation.ablations import Contrastive, failures_only, proposals
 from trace_agents.analysis.validation.domains import DOMAINS, HELD_OUT
-from trace_agents.analysis.validation.kit import Stability, Summary, Validation
+from trace_agents.analysis.validation.kit import Validation
 from trace_agents.analysis.validation.measure import Claim, Truth, matches, score, spearman, truths
 from trace_agents.analysis.validation.play import Domain, deal
 from trace_agents.analysis.views import read
@@ -106,19 +105,26 @@ def test_guards_judged_together_are_judged_as_each_one_alone() -> None:
             assert found == [guard.judge(view) for guard in together]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_the_command_line_prints_the_validation_without_a_file(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scored = score("world", 0, [claim("a", "x")], {"one": truth("x")})
-    methods = (Summary(method="contrast, 10 runs", scores=(scored,)),)
-    steady = (Stability(domain="world", seed=0, frequency={"a": 1.0}, same_top=0.9),)
-    found = Validation(developed=methods, held_out=methods, stability=steady)
-    monkeypatch.setattr(kit, "validate", lambda progress=None: found)
-    assert main(["analyze", "--validate", *arguments]) == 0
+@pytest.mark.parametrize("world", ["clinic", "fleet"])
+def test_the_command_line_measures_one_world_without_a_file(world: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["analyze", "--validate", "--worlds", world, "--seeds", "1"]
+    assert main([*asked, "--json"]) == 0
+    found = Validation.model_validate_json(capsys.readouterr().out)
+    developed = world in {domain.name for domain in DOMAINS}
+    measured, other = (found.developed, found.held_out) if developed else (found.held_out, found.developed)
+    assert {(one.domain, one.seed) for summary in measured for one in summary.scores} == {(world, 0)}
+    assert not any(summary.scores for summary in other)
+    assert [one.domain for one in found.stability] == ([world] if developed else [])
+
+
+def test_the_command_line_prints_a_table_of_the_worlds_it_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", "--validate", "--worlds", "fleet", "--seeds", "1"]) == 0
     printed = capsys.readouterr().out
-    if arguments:
-        assert Validation.model_validate_json(printed) == found
-    else:
-        assert "contrast, 10 runs" in printed
-        assert "90%" in printed
+    assert "held-out domains" in printed
+    assert "contrast, 10 runs" in printed
+    assert "developed with" not in printed
+
+
+def test_a_world_that_is_none_is_named_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", "--validate", "--worlds", "moon"]) == 2
+    assert "unknown world 'moon': use one of 'archive'" in capsys.readouterr().err

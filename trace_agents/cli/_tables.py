@@ -13,6 +13,7 @@ from rich.table import Table
 from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
 from trace_agents.arms import NONE
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
+from trace_agents.contrast import Thresholds
 from trace_agents.report.words import between, duration, figure
 from trace_agents.statistics import Difference, Estimate, Interval
 
@@ -188,9 +189,18 @@ def _candidates(summary: CapabilitiesArtifact, shown: list[Candidate]) -> Table:
             style=None if chosen.kept else "dim",
         )
     notes = " runs: that select it; α: Krippendorff's, between runs; failures: that lack it"
-    table.caption = f"{notes}; κ: Cohen's, with the statistics" if compared else notes
+    notes = f"{notes}; κ: Cohen's, with the statistics" if compared else notes
+    table.caption = f"{notes}\n {bars(summary.thresholds)}"
     table.caption_justify = "left"
     return table
+
+
+def bars(needed: Thresholds) -> str:
+    """What a capability must reach to be kept, in one line."""
+    return (
+        f"kept: Δ ≥ {needed.delta:.2f} and Cov ≥ {needed.rho:.2f} in {needed.keep_in} of {needed.runs} runs, "
+        f"each on {needed.support} or more failures and successes that need it and failures that lack it"
+    )
 
 
 def _called(candidate: Candidate) -> str:

@@ -17,17 +17,25 @@ def validation(context: typer.Context, asked: bool) -> None:
     if not asked or context.resilient_parsing:
         return
     from trace_agents.analysis.validation.kit import validate as measure
+    from trace_agents.analysis.validation.kit import worlds
     from trace_agents.cli._progress import console, watch
 
+    names, seeds = context.params.get("worlds"), range(context.params.get("seeds") or 5)
+    only = worlds(names) if names else None
     if context.params.get("json"):
-        typer.echo(measure().model_dump_json(indent=2))
+        typer.echo(measure(seeds, only=only).model_dump_json(indent=2))
         raise typer.Exit
     screen = console()
     with watch(screen) as progress:
-        found = measure(progress=progress)
-    screen.print(_methods("Planted deficits, domains that the analyst was developed with", found.developed))
-    screen.print(_methods("Planted deficits, held-out domains", found.held_out))
-    screen.print(_stability(found))
+        found = measure(seeds, progress, only)
+    for title, summaries in (
+        ("Planted deficits, domains that the analyst was developed with", found.developed),
+        ("Planted deficits, held-out domains", found.held_out),
+    ):
+        if any(one.scores for one in summaries):
+            screen.print(_methods(title, summaries))
+    if found.stability:
+        screen.print(_stability(found))
     raise typer.Exit
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from graphs.analysts.notes import AnalystNotes
     from trace_agents.analysis import Analysis
+    from trace_agents.contrast import Thresholds
     from trace_agents.importers import LoadReport, Outcomes
 
 
@@ -47,7 +48,16 @@ def analyze(
     threshold: Annotated[
         float | None, typer.Option(help="Least reward of a success; 1 where not given.", show_default=False)
     ] = None,
-    runs: Annotated[int, typer.Option(help="Independent labelling runs; kept is what passes in 8 of 10.")] = 10,
+    runs: Annotated[int, typer.Option(metavar="N", help="Independent labelling runs.")] = 10,
+    keep_in: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Runs of the N that must select it; default: 8 in 10, rounded up."),
+    ] = None,
+    delta: Annotated[float, typer.Option(min=-1, max=1, help="δ: least contrastive gap of a kept one.")] = 0.20,
+    rho: Annotated[float, typer.Option(min=0, max=1, help="ρ: least coverage of the failures.")] = 0.10,
+    support: Annotated[
+        int, typer.Option(min=1, help="Least trajectories of each kind that a run's verdict rests on.")
+    ] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the statistics and of the runs' samples.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out malformed rows and report them.")] = False,
     json: Annotated[
@@ -57,6 +67,15 @@ def analyze(
         bool,
         typer.Option("--validate", callback=validation, help="Measure on planted deficits instead; minutes."),
     ] = False,
+    worlds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", is_eager=True, help="With --validate: a world to measure on; repeat it. Default: all."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, is_eager=True, help="With --validate: deals of each world, from seed 0.")
+    ] = 5,
     llm: Annotated[
         str | None,
         typer.Option(
@@ -109,7 +128,8 @@ def analyze(
         reading = replace(reading, settings=settings, prices=_prices(price_in, price_out))
     outcomes = Outcomes(success_column=success_column, reward_column=reward_column, threshold=threshold)
     source = _Source(tuple(paths), format, skip_bad, outcomes)
-    _analyze(source, out, _Options(runs, seed, batch, concurrency, json), reading)
+    thresholds = _thresholds(runs, keep_in, delta=delta, rho=rho, support=support)
+    _analyze(source, out, _Options(thresholds, seed, batch, concurrency, json), reading)
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Options:
-    runs: int
+    thresholds: Thresholds
     seed: int
     batch: int | None
     concurrency: int
@@ -142,6 +162,16 @@ def _reading(llm: str | None, handoff: Path | None, wait: bool, both: bool) -> R
     return Reading(llm=llm, handoff=handoff, wait=wait, both=both)
 
 
+def _thresholds(runs: int, keep_in: int | None, **bars: float) -> Thresholds:
+    """When a capability is kept: K of N runs above the bars."""
+    from trace_agents.contrast import Thresholds
+
+    usual = Thresholds.for_runs(runs)
+    if keep_in is not None and keep_in > runs:
+        raise UsageError(f"--keep-in {keep_in!r} is more than --runs {runs!r}: ask for at most {runs}")
+    return Thresholds.model_validate({"runs": runs, "keep_in": keep_in or usual.keep_in, **bars})
+
+
 def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
     if price_in is None and price_out is None:
         return None
@@ -152,14 +182,11 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     from graphs.analysis import AnalysisConfig, run_analysis
     from trace_agents.analysis.statistical import StatisticalAnalyst
     from trace_agents.cli._progress import console, watch
-    from trace_agents.contrast import Thresholds
     from trace_agents.importers import load_trajectories
     from trace_agents.progress import Progress, SilentProgress
     from trace_agents.report import build_report
 
-    config = AnalysisConfig(
-        thresholds=Thresholds.for_runs(options.runs), batch=options.batch, concurrency=options.concurrency
-    )
+    config = AnalysisConfig(thresholds=options.thresholds, batch=options.batch, concurrency=options.concurrency)
     reader = None if reading is None else Reader(reading.mind(), reading, config, out)
     report = load_trajectories(source.paths, source.format, source.skip_bad, source.outcomes)
 

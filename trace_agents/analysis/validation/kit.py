@@ -13,6 +13,7 @@ from trace_agents.analysis.validation.measure import Claim, Score, agreement, sc
 from trace_agents.analysis.validation.play import Domain, deal
 from trace_agents.artifacts import Artifact
 from trace_agents.contrast import Thresholds
+from trace_agents.errors import unknown
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.types import Record
 
@@ -68,20 +69,36 @@ class Validation(Artifact):
     stability: tuple[Stability, ...]
 
 
-def validate(seeds: Sequence[int] = SEEDS, progress: Progress | None = None) -> Validation:
-    """Measure every method on every domain, and the stability of the selection on each domain's first seed."""
+def worlds(names: Sequence[str]) -> tuple[Domain, ...]:
+    """The domains of those names.
+
+    Raises:
+        UsageError: there is none of a name.
+    """
+    known = {domain.name: domain for domain in (*DOMAINS, *HELD_OUT)}
+    wrong = next((name for name in names if name not in known), None)
+    if wrong is not None:
+        raise unknown("world", wrong, list(known))
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def validate(
+    seeds: Sequence[int] = SEEDS, progress: Progress | None = None, only: Sequence[Domain] | None = None
+) -> Validation:
+    """Measure every method on every domain (of `only`), and the selection's stability on each domain's first seed."""
     progress = progress or SilentProgress()
     parts: dict[str, list[dict[str, list[Score]]]] = {}
-    for name, domains in (("developed", DOMAINS), ("held_out", HELD_OUT)):
+    developed, held_out = ([one for one in some if only is None or one in only] for some in (DOMAINS, HELD_OUT))
+    for name, domains in (("developed", developed), ("held_out", held_out)):
         cells = list(product(domains, seeds))
         with progress.stage(name.replace("_", " "), len(cells)) as stage:
             parts[name] = []
             for domain, seed in cells:
                 parts[name].append(measure(domain, seed))
                 stage.advance()
-    with progress.stage("stability", len(DOMAINS)) as stage:
+    with progress.stage("stability", len(developed)) as stage:
         steady = []
-        for domain in DOMAINS:
+        for domain in developed:
             steady.append(stability(domain, seeds[0]))
             stage.advance()
     return Validation(
