@@ -13,7 +13,7 @@ from graphs.pipeline.synthesis import manifests
 from graphs.pipeline.training import BASELINE, adapter_folders, baseline_folder
 from trace_agents.arms import routing_score, summarise
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact, Resources, RouterArtifact, RouterScore, TaskOutcome
-from trace_agents.routing import BASE, oracle_route
+from trace_agents.routing import BASE, Router, oracle_route
 from trace_agents.runstore import peak_memory
 from trace_agents.types import TaskInstance
 from training.rollouts import TraceWriter
@@ -40,7 +40,10 @@ class Contestant:
     model: str
     """Model that acts where `routes` names none."""
     routes: Mapping[str, str] | None = None
-    """Task id → model; None for an arm that does not route."""
+    """Task id → model, of the tasks whose first message is known before they start; None for an arm that does not
+    route."""
+    router: Router | None = None
+    """Routes the other tasks, once their user has spoken."""
 
 
 def inputs(run: Run) -> dict:
@@ -93,9 +96,10 @@ async def _contestants(run: Run, compositions: Sequence[str], tasks: Sequence[Ta
     base = run.base_model
     found = [Contestant("base", ArmKind.BASE, base)]
     for name, router in load_routers(run).items():
-        chosen = await router.route_all([task.prompt for task in tasks])
-        routes = {task.id: route.model for task, route in zip(tasks, chosen, strict=True)}
-        found.append(Contestant(name, ArmKind.ROUTER, base, routes))
+        known = [task for task in tasks if task.prompt]
+        chosen = await router.route_all([task.prompt for task in known])
+        routes = {task.id: route.model for task, route in zip(known, chosen, strict=True)}
+        found.append(Contestant(name, ArmKind.ROUTER, base, routes, router))
     found += [Contestant(name, ArmKind.COMPOSITION, name) for name in compositions]
     if truth := adapters_by_truth(run):
         routes = {task.id: oracle_route(task.capabilities, truth, base).model for task in tasks}
@@ -134,6 +138,7 @@ async def _play(
         for one in contestants:
             stage.note(one.name)
             config = run.rollout_config(one.model, settings.temperature, one.routes)
+            config = config.model_copy(update={"router": one.router})
             traces = await run.sample(STAGE, run.target, pairs, config, on_trace=lambda trace: stage.advance())
             found[one.name] = [_outcome(run, one, pair, trace) for pair, trace in zip(pairs, traces, strict=True)]
             if one.name in keep:
@@ -144,7 +149,7 @@ async def _play(
 
 def _outcome(run: Run, one: Contestant, pair: tuple[TaskInstance, int], trace) -> TaskOutcome:
     task, trial = pair
-    route = None if one.routes is None else one.routes[task.id]
+    route = None if one.routes is None else one.routes.get(task.id, trace.info.get("route"))
     return TaskOutcome(
         task_id=task.id,
         trial=trial,

@@ -17,22 +17,17 @@ from trace_agents.types import TaskInstance
 class Shop:
     """An environment on whose train tasks the user presses Ctrl-C, twice, so as not to wait for the next await."""
     name = "shop"
-    prompt = "Hello."
     splits = {"train": 1, "validation": 1, "test": 1}
     def tasks(self, split):
         if split not in self.splits:
             raise unknown("split", split, list(self.splits))
         if split != "train":
-            return [TaskInstance(id=split, environment=self.name, split=split, prompt=self.prompt)]
+            return [TaskInstance(id=split, environment=self.name, split=split, prompt="Hello.")]
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     def task(self, task_id): raise unknown("task", task_id, [])
     def generate(self, seed): raise unknown("seed", seed, [])
     async def start(self, task): raise NotImplementedError
-
-class Silent(Shop):
-    """Its users open as the episode starts."""
-    prompt = ""
 '''
 
 
@@ -62,7 +57,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_is_kept(shop: Path, capsys: py
             'environment = "shop.py:Shop"\ntrain_split = "tain"',
             "unknown split 'tain' of environment 'shop': use one of 'train'",
         ),
-        ('environment = "shop.py:Silent"', "task 'validation' of environment 'shop' has no prompt before its episode"),
     ],
 )
 def test_a_target_that_does_not_exist_is_one_line_and_makes_no_run(

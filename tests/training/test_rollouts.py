@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from verifiers.v1 import load_taskset, taskset_config_type
 
 from trace_agents.endpoint import Sampling
 from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.routing import Route
 from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, UserTurn
 from training.chat import ChatFormat
 from training.engine import Engine
@@ -31,8 +33,7 @@ from training.rollouts import (
     rollout,
     trajectory_from_trace,
 )
-from training.rollouts.driver import agent_info
-from training.rollouts.record import TraceRecorder
+from training.rollouts.record import TraceRecorder, agent_info
 
 GOOD = (call(a=2, b=40), "It is 42.")
 CONFIG = RolloutConfig(model="base")
@@ -404,3 +405,35 @@ class TestTaskset:
         with pytest.raises(vf.TaskError, match="was not evaluated"):
             await task.score(trace)
         assert trace.rewards == {"evaluation": None}
+
+
+class Unspoken(SumsEpisode):
+    """A user who finds their first words only once the episode has started."""
+
+    def __init__(self, task: TaskInstance) -> None:
+        super().__init__(task.model_copy(update={"prompt": f"Add {task.seed} and 40!"}))
+
+
+class Asked:
+    """A router that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    async def route(self, prompt: str) -> Route:
+        self.prompts.append(prompt)
+        return Route(model="base", router="probe")
+
+    async def route_all(self, prompts: Sequence[str]) -> list[Route]:
+        return [await self.route(prompt) for prompt in prompts]
+
+
+async def test_a_task_whose_user_has_not_spoken_is_routed_inside_its_episode(chat: ChatFormat) -> None:
+    router, silent = Asked(), [Sums().generate(seed).model_copy(update={"prompt": ""}) for seed in (2, 2)]
+    config = RolloutConfig(model="nobody", router=router)
+    traces = await collect(Sums(Unspoken), silent[:1], Script(chat, GOOD), chat, config)
+    assert router.prompts == ["Add 2 and 40!"]
+    assert [(trace.ok, trace.info["route"], trace.agent.config.model) for trace in traces] == [(True, "base", "base")]
+    known = config.model_copy(update={"models": {"sum-2": "base"}})
+    (trace,) = await collect(Sums(), silent[1:], Script(chat, GOOD), chat, known)
+    assert (trace.ok, "route" in trace.info, len(router.prompts)) == (True, False, 1)

@@ -76,20 +76,13 @@ def _check(config: RunConfig) -> None:
     """Find what can be wrong with the target before there is a run and before anything heavy is loaded.
 
     Raises:
-        UsageError: unknown environment or split, or tasks that no router could choose by.
+        UsageError: unknown environment or split.
     """
     environment = load_environment(config.target.environment)
     for split in (config.target.train_split, config.target.validation_split, config.target.test_split):
         if split not in environment.splits:
             known = ", ".join(repr(name) for name in environment.splits)
             raise UsageError(f"unknown split {split!r} of environment {environment.name!r}: use one of {known}")
-    for split in (config.target.validation_split, config.target.test_split) if config.routing.routers else ():
-        silent = next((task.id for task in environment.tasks(split) if not task.prompt), None)
-        if silent is not None:
-            raise UsageError(
-                f"task {silent!r} of environment {environment.name!r} has no prompt before its episode starts, and "
-                "routers choose by the prompt: use a scripted user, or routers = [] in [routing]"
-            )
 
 
 def _new_id(config: RunConfig) -> str:

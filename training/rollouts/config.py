@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
@@ -25,6 +26,9 @@ class RolloutConfig(Record):
     """Model name that acts: the base, an adapter or a composition."""
     models: Mapping[str, str] = Field(default_factory=dict)
     """Task id → model name, for the tasks that a router sends elsewhere than to `model`."""
+    router: Any = Field(default=None, exclude=True)
+    """A `trace_agents.routing.Router` that picks the model once an episode has started, from the user's first message,
+    for tasks that `models` does not have; None leaves those to `model`. The route is in the trace's `info`."""
     trials: int = Field(1, ge=1)
     """Rollouts of each task (K of Appendix A for groups)."""
     sampling: Sampling = Sampling()

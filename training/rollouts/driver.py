@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import verifiers.v1 as vf
-from verifiers.v1.runtimes import SubprocessConfig
-from verifiers.v1.trace import AgentInfo
 
-from trace_agents.endpoint import Sampler, Sampling
+from trace_agents.endpoint import Sampler
 from trace_agents.types import TaskInstance
 from training.chat import ChatFormat
 from training.rollouts.config import RolloutConfig
 from training.rollouts.player import EpisodeSource, Player
-from training.rollouts.record import TraceRecorder
+from training.rollouts.record import TraceRecorder, agent_info
 from training.rollouts.tasks import EpisodeTrace, environment_task
 
 OnTrace = Callable[[EpisodeTrace], None]
@@ -94,12 +91,3 @@ async def rollout(
         if trace.ok:
             break
     return trace
-
-
-@lru_cache(maxsize=64)
-def agent_info(model: str, sampling: Sampling, max_turns: int | None = None) -> AgentInfo:
-    """The agent that `model` is, as verifiers records it. The same for all its traces: not to be changed."""
-    knobs = vf.Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens)
-    # Nothing is provisioned: the agent runs in this process, for which verifiers' nearest word is `subprocess`.
-    seat = vf.AgentConfig(model=model, sampling=knobs, max_turns=max_turns, runtime=SubprocessConfig())
-    return AgentInfo(config=seat)

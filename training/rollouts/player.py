@@ -23,7 +23,7 @@ from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, Tool
 from training.chat import ChatFormat
 from training.rollouts.acting import answer, run_call
 from training.rollouts.config import Prompting, RolloutConfig
-from training.rollouts.record import TraceRecorder
+from training.rollouts.record import TraceRecorder, agent_info
 from training.rollouts.tasks import EnvironmentTask, EpisodeTrace
 
 
@@ -94,6 +94,7 @@ class Player:
         with crossing(vf.TaskError, f"starting task {task.id!r}"):
             episode = GuardedEpisode.of(await environment.start(task))
         try:
+            await self._route(episode.task)
             with crossing(vf.ToolsetError, "connecting to the episode's tools"):
                 await self._connected(episode)
             timing.scoring.start = timing.agent.end = time.time()
@@ -102,6 +103,15 @@ class Player:
             await EnvironmentTask(self.trace.task.data).score(self.trace)
         finally:
             await episode.close()
+
+    async def _route(self, task: TaskInstance) -> None:
+        """Let the router, if there is one for this task, choose who acts, now that the user has spoken."""
+        if self.config.router is None or task.id in self.config.models:
+            return
+        with crossing(vf.ProviderError, f"routing task {task.id!r}"):
+            self.model = (await self.config.router.route(task.prompt)).model
+        self.trace.info["route"] = self.model
+        self.trace.agent = agent_info(self.model, self.config.sampling, self.config.max_turns)
 
     async def _connected(self, episode: GuardedEpisode) -> None:
         """Converse through an MCP client; what fails in between is raised as it was, not in a group."""

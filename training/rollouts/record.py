@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import verifiers.v1 as vf
 from verifiers.v1.graph import MessageNode
+from verifiers.v1.runtimes import SubprocessConfig
 from verifiers.v1.trace import AgentInfo, Error, ModelCall, TimeSpan, TraceTask
 
 from trace_agents.endpoint import Completion, Sampling
@@ -96,3 +98,12 @@ class TraceRecorder:
         )
         self._leaf = len(self.trace.nodes)
         self.trace.nodes.append(node)
+
+
+@lru_cache(maxsize=64)
+def agent_info(model: str, sampling: Sampling, max_turns: int | None = None) -> AgentInfo:
+    """The agent that `model` is, as verifiers records it. The same for all its traces: not to be changed."""
+    knobs = vf.Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens)
+    # Nothing is provisioned: the agent runs in this process, for which verifiers' nearest word is `subprocess`.
+    seat = vf.AgentConfig(model=model, sampling=knobs, max_turns=max_turns, runtime=SubprocessConfig())
+    return AgentInfo(config=seat)
