@@ -246,7 +246,8 @@ class Polite:
 
     async def play(self, episode, settings):
         result = await episode.call("get_order", {"order_id": "W1"})
-        heard, said = Message(role="user", content=episode.task.prompt), Message(role="assistant", content=result.content)
+        heard = Message(role="user", content=episode.task.prompt)
+        said = Message(role="assistant", content=result.content)
         return Play(messages=(heard, said), stop=StopReason.AGENT, info={"most": self.most})
 """
 
