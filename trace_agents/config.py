@@ -61,7 +61,22 @@ class AnalysisSection(Record):
     """[analysis]: contrastive capability identification (§3.3)."""
 
     analyst: str = "statistical"
-    """`statistical` needs no language model; otherwise a LangChain chat-model spec (`provider:model`)."""
+    """`statistical` needs no language model; `handoff` leaves requests in a folder to be answered; otherwise a chat
+    model: LangChain's `provider:model`, or a server's `http://HOST:PORT/v1#MODEL`."""
+    both: bool = False
+    """Show a reader (a chat model or a hand-off) the strongest statistics, and compare with them."""
+    handoff: str | None = None
+    """Folder of the hand-off's requests and answers; None: `handoff` in the run's folder."""
+    context_tokens: int = Field(default=100_000, ge=1000)
+    """Tokens of a request to a reader and its answer."""
+    batch: int | None = Field(default=None, ge=1)
+    """Most trajectories in a labelling request; None: 10 for a chat model, else what fits."""
+    concurrency: int = Field(default=4, ge=1)
+    """Requests to a chat model under way at once."""
+    price_in: float | None = Field(default=None, ge=0)
+    """Price of a million tokens read; None counts no cost."""
+    price_out: float | None = Field(default=None, ge=0)
+    """Price of a million tokens written."""
     runs: int = Field(default=10, ge=1)
     """Independent labelling runs (N)."""
     delta: float = Field(default=0.20, ge=0, le=1)
@@ -80,6 +95,14 @@ class AnalysisSection(Record):
     def _keep_in_at_most_runs(self) -> Self:
         if self.keep_in > self.runs:
             raise ValueError(f"keep_in = {self.keep_in} can never be met in runs = {self.runs}: lower keep_in")
+        return self
+
+    @model_validator(mode="after")
+    def _a_reader_for_what_only_readers_need(self) -> Self:
+        if self.both and self.analyst == "statistical":
+            raise ValueError("both = true compares a reader with the statistics: set analyst to 'handoff' or a model")
+        if self.handoff is not None and self.analyst != "handoff":
+            raise ValueError(f"handoff = {self.handoff!r} needs analyst = 'handoff', which is {self.analyst!r}")
         return self
 
 

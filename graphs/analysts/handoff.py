@@ -19,10 +19,12 @@ POLL_S = 1.0
 class AnswersWanted(Exception):
     """The analysis waits for answers; not an error. Run again, it goes on."""
 
-    def __init__(self, requests: Sequence[str]) -> None:
+    def __init__(self, requests: Sequence[str], folder: Path | None = None) -> None:
         super().__init__(f"{len(requests)} requests are open")
         self.requests = tuple(requests)
         """Ids of the open requests."""
+        self.folder = folder
+        """The hand-off folder that holds them; None where it is not known."""
 
 
 class HandoffMind:

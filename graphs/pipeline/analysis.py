@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from graphs.analysis import AnalysisConfig, arun_analysis
 from graphs.analysts.chat import ChatMind
-from graphs.analysts.language import LanguageAnalyst, LanguageConfig
+from graphs.analysts.handoff import HandoffMind
+from graphs.analysts.language import LanguageConfig
+from graphs.analysts.mind import Mind
 from graphs.analysts.models import load_chat_model
-from graphs.analysts.notes import notes_on
+from graphs.analysts.reading import ReadingPlan, read_trajectories
 from graphs.pipeline.context import Run
-from graphs.pipeline.rollouts import FILE, read_trajectories
+from graphs.pipeline.rollouts import FILE
+from graphs.pipeline.rollouts import read_trajectories as rollouts_of
 from graphs.pipeline.scoring import planted_lacking, score_analysis
+from trace_agents.analysis.requests import prices_of
 from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.artifacts import AnalysisScore
@@ -23,9 +28,9 @@ from trace_agents.types import Trajectory
 STAGE = "analysis"
 SCORE = "analysis-score.json"
 CHECKPOINT = "analysis.sqlite"
-"""What a chat model answered, for a run that is resumed."""
-BATCH = 10
-"""Trajectories that a chat model labels in one request."""
+"""What a reader answered, for a run that is resumed."""
+HANDOFF = "handoff"
+"""The analyst that is whoever answers, and its folder in a run."""
 
 
 def inputs(run: Run) -> dict:
@@ -38,7 +43,7 @@ async def analyse(run: Run) -> None:
     if run.finished(STAGE, inputs(run), [FILE]):
         return
     with run.store.stage(STAGE, inputs(run), [FILE]):
-        trajectories = read_trajectories(run)
+        trajectories = rollouts_of(run)
         found = await _contrasted(run, trajectories)
         found.write(run.store.root)
         if not found.kept:
@@ -54,21 +59,36 @@ async def analyse(run: Run) -> None:
 async def _contrasted(run: Run, trajectories: Sequence[Trajectory]) -> Analysis:
     """The analysis by the configured analyst."""
     settings, seed = run.config.analysis, run.config.run.seed
-    bars = settings.model_dump(include=set(Thresholds.model_fields))
-    thresholds = Thresholds.model_validate(bars)
-    config = AnalysisConfig(thresholds=thresholds)
+    thresholds = Thresholds.model_validate(settings.model_dump(include=set(Thresholds.model_fields)))
+    config = AnalysisConfig(thresholds=thresholds, batch=settings.batch, concurrency=settings.concurrency)
     if settings.analyst == "statistical":
         return await arun_analysis(trajectories, StatisticalAnalyst(seed=seed), config, run.progress)
-    mind = ChatMind(load_chat_model(settings.analyst), settings.analyst)
-    analyst = LanguageAnalyst(mind, LanguageConfig(seed=seed))
-    config, checkpoint = config.model_copy(update={"batch": BATCH}), run.store.path(CHECKPOINT)
+    mind = _mind(run)
+    plan = ReadingPlan(
+        config=config,
+        settings=LanguageConfig(seed=seed, context_tokens=settings.context_tokens),
+        both=settings.both,
+        statements=True,  # Without one, no family could be found to train a capability.
+        prices=prices_of(settings.price_in, settings.price_out),
+    )
     try:
-        found = await arun_analysis(trajectories, analyst, config, run.progress, checkpoint)
-    except InfrastructureError as error:
+        found, notes = await read_trajectories(trajectories, mind, plan, run.progress, run.store.path(CHECKPOINT))
+    except (UsageError, InfrastructureError) as error:
+        if isinstance(error, UsageError) and not mind.spent().answered:
+            raise
         remedy = f"`trace-agents run --resume {run.store.root}` goes on without asking again for what was answered"
         raise UsageError(f"{error}; {remedy}") from error
-    notes_on(found, analyst).write(run.store.root)
+    notes.write(run.store.root)
     return found
+
+
+def _mind(run: Run) -> Mind:
+    """Who reads for this run."""
+    settings = run.config.analysis
+    if settings.analyst != HANDOFF:
+        return ChatMind(load_chat_model(settings.analyst), settings.analyst)
+    folder = run.store.path(HANDOFF) if settings.handoff is None else Path(settings.handoff)
+    return HandoffMind(folder)
 
 
 def kept(run: Run) -> list[Candidate]:

@@ -61,6 +61,7 @@ def run_pipeline(config: RunConfig, store: RunStore, progress: Progress | None =
 
     Raises:
         UsageError: bad input; what was written stays, and the run can be resumed.
+        AnswersWanted: the analyst is a hand-off, and requests are open; call again once they are answered.
     """
     quiet_libraries()
     run = Run(config, store, progress or SilentProgress())

@@ -80,12 +80,22 @@ def cohen(both: int, first: int, second: int, total: int) -> float | None:
     return (observed - expected) / (1 - expected) if expected < 1 else None
 
 
-def with_agreement(analysis: Analysis, found: tuple[Agreement, ...]) -> Analysis:
-    """The analysis with how far the second one agrees with each of its capabilities: κ, no less than 0."""
-    kappas = {one.capability: max(one.kappa or 0.0, 0.0) for one in found}
-    capabilities = tuple(
-        candidate.model_copy(update={"agreement": kappas.get(candidate.capability.name)})
-        for candidate in analysis.summary.capabilities
-    )
-    summary = analysis.summary.model_copy(update={"capabilities": capabilities})
+def with_agreement(analysis: Analysis, found: tuple[Agreement, ...], second: Analysis | None = None) -> Analysis:
+    """The analysis with how far the second one agrees with each of its capabilities: κ, no less than 0.
+
+    A capability of a reader is words only. Where one of `second` has its labels, it gets that one's checkable statement:
+    what a family's behaviour is compared by.
+    """
+    matched = {one.capability: one for one in found}
+    known = {} if second is None else {one.capability.name: one.capability.statement for one in _all(second)}
+    capabilities = []
+    for candidate in analysis.summary.capabilities:
+        one = matched.get(candidate.capability.name)
+        kappa = None if one is None else max(one.kappa or 0.0, 0.0)
+        statement = candidate.capability.statement
+        if statement is None and one is not None and one.agrees and one.other is not None:
+            statement = known.get(one.other)
+        capability = candidate.capability.model_copy(update={"statement": statement})
+        capabilities.append(candidate.model_copy(update={"agreement": kappa, "capability": capability}))
+    summary = analysis.summary.model_copy(update={"capabilities": tuple(capabilities)})
     return analysis.model_copy(update={"summary": summary})

@@ -67,6 +67,13 @@ class Prices(Record):
         return (usage.input_tokens * self.input_per_million + usage.output_tokens * self.output_per_million) / 1_000_000
 
 
+def prices_of(price_in: float | None, price_out: float | None) -> Prices | None:
+    """The prices where either is given; None without."""
+    if price_in is None and price_out is None:
+        return None
+    return Prices(input_per_million=price_in or 0.0, output_per_million=price_out or 0.0)
+
+
 class Proposed(Record):
     """One entry of a discovery answer."""
 

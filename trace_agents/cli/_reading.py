@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from trace_agents.analysis.handoff import HandoffFolder
 from trace_agents.analysis.requests import Prices
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "analysis.sqlite"
 """In the output folder: the graph's checkpoints and the answers."""
-CHAT_BATCH = 10
-"""Trajectories that a chat model labels in one request, unless told otherwise: more make it careless."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,6 @@ class Reading:
         return ChatMind(load_chat_model(spec), spec)
 
 
-class Waiting(Exception):
-    """A hand-off has open requests; not an error."""
-
-    def __init__(self, folder: HandoffFolder) -> None:
-        super().__init__(str(folder.path))
-        self.folder = folder.path
-        self.requests = folder.open()
-        self.refused = folder.refusals()
-
-
 @dataclass(frozen=True)
 class Reader:
     """An analysis by reading."""
@@ -77,50 +68,48 @@ class Reader:
     config: AnalysisConfig
     out: Path
 
-    def run(
-        self, trajectories: Sequence[Trajectory], seed: int, progress: Progress
-    ) -> tuple[Analysis, AnalystNotes | None]:
+    def run(self, trajectories: Sequence[Trajectory], progress: Progress) -> tuple[Analysis, AnalystNotes]:
         """Analyse; answers are kept in `out` as they come.
 
         Raises:
             UsageError: the mind cannot go on; says where what was answered is kept.
-            Waiting: a hand-off has open requests.
+            AnswersWanted: a hand-off has open requests.
         """
-        from graphs.analysis import run_analysis
-        from graphs.analysts.language import LanguageAnalyst, LanguageConfig, evidence_from
-        from graphs.analysts.notes import notes_on
-        from trace_agents.analysis.agreement import with_agreement
-        from trace_agents.analysis.statistical import StatisticalAnalyst
+        from graphs.analysts.language import LanguageConfig
+        from graphs.analysts.reading import ReadingPlan, read_trajectories
 
-        statistics, settings = None, self.reading.settings or LanguageConfig()
-        if self.reading.both:
-            statistics = run_analysis(trajectories, StatisticalAnalyst(seed=seed), self.config)
-            settings = settings.model_copy(update={"evidence": evidence_from(statistics)})
-        batch = self.config.batch or (CHAT_BATCH if self.reading.llm is not None else None)
-        config = self.config.model_copy(update={"batch": batch})
-        analyst = LanguageAnalyst(self.mind, settings)
-        with self._keeping():
-            analysis = run_analysis(trajectories, analyst, config, progress, self.out / CHECKPOINT)
-        failed = {one.id for one in trajectories if one.success is False}
-        notes = notes_on(analysis, analyst, self.reading.prices, statistics, failed)
-        return (analysis if notes.statistics is None else with_agreement(analysis, notes.statistics)), notes
-
-    @contextmanager
-    def _keeping(self) -> Iterator[None]:
-        """Say what is kept where an analysis breaks off."""
-        from graphs.analysts.handoff import AnswersWanted
-
+        plan = ReadingPlan(
+            config=self.config,
+            settings=self.reading.settings or LanguageConfig(),
+            both=self.reading.both,
+            prices=self.reading.prices,
+        )
         checkpoint = self.out / CHECKPOINT
         try:
-            yield
-        except AnswersWanted:
-            raise Waiting(HandoffFolder(Path(str(self.reading.handoff)))) from None
+            return asyncio.run(read_trajectories(trajectories, self.mind, plan, progress, checkpoint))
         except (UsageError, InfrastructureError) as error:
             if not self.mind.spent().answered:
                 raise UsageError(str(error)) from error
             raise UsageError(
                 f"{error}; what was answered is kept in {str(checkpoint)!r}: run the same command again to go on"
             ) from error
+
+
+def show_open(folder: HandoffFolder, again: str, as_json: bool = False) -> None:
+    """What a hand-off waits for, and how to go on: `again` says what to call once the answers are in."""
+    requests = folder.open()
+    if as_json:
+        typer.echo(dumps({"open": [{"id": one.id, "about": one.about} for one in requests]}, indent=2))
+        return
+    typer.echo(f"waiting in {str(folder.path)!r} for answers, {len(requests)}:")
+    for one in requests:
+        typer.echo(f"  {one.id}  {one.about}")
+    for identity, reason in folder.refusals().items():
+        typer.echo(f"  {identity}: the answer in its file cannot be taken: {reason}")
+    typer.echo(
+        f"answer with `trace-agents handoff answer {folder.path} ID FILE`, or let an agent do it through "
+        f"`trace-agents handoff serve {folder.path}` (MCP); then {again} to go on"
+    )
 
 
 def usage_line(notes: AnalystNotes) -> str:

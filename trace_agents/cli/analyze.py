@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trace_agents.analysis.requests import Prices
-from trace_agents.cli._reading import Reader, Reading, Waiting, usage_line
+from trace_agents.analysis.handoff import HandoffFolder
+from trace_agents.analysis.requests import prices_of
+from trace_agents.cli._reading import Reader, Reading, show_open, usage_line
 from trace_agents.cli._validation import validation
 from trace_agents.errors import UsageError
 
@@ -125,7 +125,7 @@ def analyze(
             rules_chars=rules_chars,
         )
         settings = LanguageConfig(compaction=cuts, context_tokens=context_tokens, seed=seed)
-        reading = replace(reading, settings=settings, prices=_prices(price_in, price_out))
+        reading = replace(reading, settings=settings, prices=prices_of(price_in, price_out))
     outcomes = Outcomes(success_column=success_column, reward_column=reward_column, threshold=threshold)
     source = _Source(tuple(paths), format, skip_bad, outcomes)
     thresholds = _thresholds(runs, keep_in, delta=delta, rho=rho, support=support)
@@ -172,14 +172,9 @@ def _thresholds(runs: int, keep_in: int | None, **bars: float) -> Thresholds:
     return Thresholds.model_validate({"runs": runs, "keep_in": keep_in or usual.keep_in, **bars})
 
 
-def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
-    if price_in is None and price_out is None:
-        return None
-    return Prices(input_per_million=price_in or 0.0, output_per_million=price_out or 0.0)
-
-
 def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | None) -> None:
     from graphs.analysis import AnalysisConfig, run_analysis
+    from graphs.analysts.handoff import AnswersWanted
     from trace_agents.analysis.statistical import StatisticalAnalyst
     from trace_agents.cli._progress import console, watch
     from trace_agents.importers import load_trajectories
@@ -192,7 +187,7 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
 
     def work(progress: Progress) -> tuple[Analysis, AnalystNotes | None]:
         if reader is not None:
-            return reader.run(report.trajectories, options.seed, progress)
+            return reader.run(report.trajectories, progress)
         return run_analysis(report.trajectories, StatisticalAnalyst(seed=options.seed), config, progress), None
 
     screen = console()
@@ -202,8 +197,8 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
         else:
             with watch(screen) as progress:
                 analysis, notes = work(progress)
-    except Waiting as waiting:
-        _show_open(waiting, options.json)
+    except AnswersWanted as wanted:
+        show_open(HandoffFolder.existing(Path(str(wanted.folder))), "run the same command again", options.json)
         return
     written = [*analysis.write(out), analysis.write_evidence(out, report.trajectories)]
     written += [] if notes is None else [notes.write(out)]
@@ -215,22 +210,6 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     if notes is not None:
         screen.print(_plain(usage_line(notes)))
     screen.print(f"written: {' and '.join(str(file) for file in written)}", highlight=False, soft_wrap=True)
-
-
-def _show_open(waiting: Waiting, as_json: bool) -> None:
-    """What is open, and how to go on."""
-    if as_json:
-        typer.echo(dumps({"open": [{"id": one.id, "about": one.about} for one in waiting.requests]}, indent=2))
-        return
-    typer.echo(f"waiting in {str(waiting.folder)!r} for answers, {len(waiting.requests)}:")
-    for one in waiting.requests:
-        typer.echo(f"  {one.id}  {one.about}")
-    for identity, reason in waiting.refused.items():
-        typer.echo(f"  {identity}: the answer in its file cannot be taken: {reason}")
-    typer.echo(
-        f"answer with `trace-agents handoff answer {waiting.folder} ID FILE`, or let an agent do it through "
-        f"`trace-agents handoff serve {waiting.folder}` (MCP); then run the same command again to go on"
-    )
 
 
 def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:

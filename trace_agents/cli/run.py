@@ -90,9 +90,12 @@ def _new_id(config: RunConfig) -> str:
 
 
 def _execute(store: RunStore) -> None:
+    from graphs.analysts.handoff import AnswersWanted
     from graphs.pipeline import run_pipeline
+    from trace_agents.analysis.handoff import HandoffFolder
     from trace_agents.artifacts import EvaluationArtifact
     from trace_agents.cli._progress import console, watch
+    from trace_agents.cli._reading import show_open
     from trace_agents.cli._tables import evaluation_tables
     from trace_agents.report import build_report
 
@@ -101,6 +104,11 @@ def _execute(store: RunStore) -> None:
     try:
         with watch(screen) as progress:
             run_pipeline(store.config, store, progress)
+    except AnswersWanted as wanted:
+        # A hand-off waits for its readers: the run has not failed.
+        folder = HandoffFolder.existing(Path(str(wanted.folder)))
+        show_open(folder, f"`trace-agents run --resume {store.root}`")
+        return
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; resume with `trace-agents run --resume {store.root}`", err=True)
         raise typer.Exit(130) from None
