@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mcp_servers.agents.loop import converse, scripted
 from trace_agents.agent import AgentRequest, Play, PlaySettings
-from trace_agents.environment import Environment, Episode, HasOracle
+from trace_agents.environment import Episode, HasOracle
 from trace_agents.errors import UsageError
-from trace_agents.types import Action, Evaluation, TaskInstance
 
 SORRY = "I am sorry, but I cannot help you with this."
 DO_NOTHING: tuple[str, ...] = (SORRY,)
@@ -65,17 +62,3 @@ class Decline:
     async def play(self, episode: Episode, settings: PlaySettings) -> Play:
         """Say `DECLINE` at every turn."""
         return await converse(episode, lambda tools: lambda messages: DECLINE, settings.max_turns)
-
-
-async def replay(environment: Environment, task: TaskInstance, actions: Sequence[Action]) -> Evaluation:
-    """The verdict on an agent that does `actions` in order (calls, and texts to the user) until the user ends it.
-
-    Raises:
-        InfrastructureError: the environment failed.
-    """
-    episode = await environment.start(task)
-    try:
-        play = await converse(episode, lambda tools: scripted(actions), len(actions) + 1)
-        return await episode.evaluate(play.messages)
-    finally:
-        await episode.close()

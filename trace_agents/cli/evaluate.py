@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trace_agents.errors import UsageError
+from trace_agents.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from graphs.evaluation.question import Asked, EvaluationResult
@@ -110,6 +110,9 @@ def _evaluate(asked: Asked, out: Path, pace: Any, beside: Any, as_json: bool) ->
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; the same command goes on in {str(out)!r}", err=True)
         raise typer.Exit(130) from None
+    except InfrastructureError as error:
+        # Before or after the episodes, whose own failures are recorded.
+        raise UsageError(f"{error}; what was played is kept: give the same command again") from error
     if as_json:
         print(result.model_dump_json(indent=2))
         return
