@@ -6,6 +6,7 @@ DIR/
   floors/<name>.jsonl  those of the ceiling and the floors
   records.jsonl        what the benchmark keeps of the agent's episodes besides
   evaluation.json      the figures
+  report.html          the same as a page, with the trajectories to read
   results/             the benchmark's own format
 """
 
@@ -20,11 +21,13 @@ from typing import Any
 from graphs.evaluation.question import EvaluationResult, Question
 from trace_agents.errors import UsageError
 from trace_agents.files import append_lines, mend_tail, read_lines, write_atomically
+from trace_agents.report import render
+from trace_agents.report.evaluation import EvaluationContents, trajectories_of
 from trace_agents.runstore import exclusive, read_model
 from trace_agents.types import TaskInstance, Trajectory
 
 QUESTION, TRAJECTORIES, EVALUATION = "question.json", "trajectories.jsonl", "evaluation.json"
-RECORDS, RESULTS = "records.jsonl", "results"
+RECORDS, RESULTS, REPORT = "records.jsonl", "results", "report.html"
 
 
 class ResultFolder:
@@ -92,6 +95,7 @@ class ResultFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
         write_atomically(self.root / EVALUATION, result.model_dump_json(indent=2) + "\n")
+        write_atomically(self.root / REPORT, render(_page(self.root, result)))
 
 
 def read_result(root: Path) -> tuple[EvaluationResult, list[Trajectory]]:
@@ -111,6 +115,23 @@ def in_order(found: Sequence[Trajectory], tasks: Sequence[TaskInstance], trials:
     by_pair = {(one.task_id, one.trial): one for one in found}
     pairs = [(task.id, trial) for task in tasks for trial in range(trials)]
     return [by_pair[pair] for pair in pairs if pair in by_pair]
+
+
+def _page(root: Path, result: EvaluationResult) -> EvaluationContents:
+    asked = result.question.asked
+    trials = f" × {asked.trials} trials" if asked.trials > 1 else ""
+    split = f"{asked.split} · " if asked.split else ""
+    found, package = trajectories_of(root, TRAJECTORIES)
+    return EvaluationContents(
+        environment=result.question.name,
+        asked=f"{split}{len(asked.tasks)} tasks{trials} · seed {asked.seed}",
+        score=result.score,
+        beside=result.beside,
+        notes=result.notes,
+        provenance=result.question.provenance,
+        found=found,
+        package=package,
+    )
 
 
 def _check_same(root: Path, before: Question, now: Question) -> None:

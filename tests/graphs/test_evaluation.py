@@ -59,6 +59,10 @@ def test_a_result_stands_beside_its_ceiling_and_its_floors(tmp_path: Path) -> No
     again, trajectories = read_result(tmp_path / "out")
     assert again == result
     assert len(trajectories) == 24
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('class="fill"') == 4  # A bar for each agent.
+    assert "Between ceiling and floors" in page
+    assert "test-003" in page
 
 
 def test_the_same_question_on_the_same_folder_plays_nothing_again(tmp_path: Path) -> None:

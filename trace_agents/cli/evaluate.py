@@ -118,7 +118,7 @@ def _evaluate(asked: Asked, out: Path, pace: Any, beside: Any, as_json: bool) ->
         return
     for table in score_tables(result):
         screen.print(table)
-    screen.print(f"result [bold]{out}[/]", highlight=False)
+    screen.print(f"report [bold]{out / 'report.html'}[/]", highlight=False)
 
 
 def _compare(folders: tuple[Path, Path], as_json: bool) -> None:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from trace_agents.analysis.results import CAPABILITIES
 from trace_agents.files import write_atomically
 from trace_agents.report import charts, words
+from trace_agents.report.evaluation import EvaluationContents
 from trace_agents.report.gather import AnalysisContents, Contents, gather, gather_analysis
 
 __all__ = ["build_report", "is_analysis", "render"]
@@ -39,13 +40,15 @@ def is_analysis(folder: Path) -> bool:
     return (folder / CAPABILITIES).is_file() and not (folder / "run.json").exists()
 
 
-def render(contents: Contents | AnalysisContents) -> str:
+def render(contents: Contents | AnalysisContents | EvaluationContents) -> str:
     """The page as text."""
     page = files(__name__) / "page"
     loader = PackageLoader(__name__, "page")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.globals.update(charts=charts, words=words)
-    name, kind = ("run", "run") if isinstance(contents, Contents) else ("page", "analysis")
+    name, kind = "page", "evaluation" if isinstance(contents, EvaluationContents) else "analysis"
+    if isinstance(contents, Contents):
+        name, kind = "run", "run"
     return jinja.get_template(f"{kind}.html.jinja").render(
         {name: contents},
         style=Markup((page / "style.css").read_text(encoding="utf-8")),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from trace_agents.artifacts import Arm, MetricRow
-from trace_agents.report.words import between, interval, percent, signed
+from trace_agents.report.words import Rate, between, interval, percent, signed
 from trace_agents.statistics import Interval
 
 COVERAGE, GAP = (0.0, 1.0), (-0.5, 1.0)
@@ -21,12 +21,16 @@ Points = Sequence[tuple[float, float]]
 
 def interval_bar(arm: Arm, base: Arm | None) -> Markup:
     """One row of the results: pass rate and its interval on an axis from 0 to 100 %, the base as a dashed line."""
-    rate = arm.pass_rate
+    return rate_bar(arm.pass_rate, arm.kind.value, arm.pass_rate.trials, None if base is None else base.pass_rate.value)
+
+
+def rate_bar(rate: Rate, kind: str, trials: int, base: float | None = None) -> Markup:
+    """A rate and its interval on an axis from 0 to 100 %, in the colour of `kind`; without trials the axis alone."""
     parts = [f'<line class="grid" x1="{x}" y1="0" x2="{x}" y2="26"/>' for x in (0, 100, 200, 300, 400)]
     if base is not None:
-        x = _x(base.pass_rate.value)
+        x = _x(base)
         parts.append(f'<line class="base-line" x1="{x}" y1="0" x2="{x}" y2="26"/>')
-    if rate.trials:
+    if trials:
         low, middle, high = _x(rate.low), _x(rate.value), _x(rate.high)
         parts += [
             f'<rect class="fill" x="0" y="8" width="{middle}" height="10" rx="2"/>',
@@ -36,7 +40,7 @@ def interval_bar(arm: Arm, base: Arm | None) -> Markup:
             f'<circle class="dot" cx="{middle}" cy="13" r="4.5"/>',
         ]
     label = f"{percent(rate.value)}, 95 % interval {interval(rate)}"
-    return _svg(400, 26, parts, f"interval kind-{arm.kind.value}", label)
+    return _svg(400, 26, parts, f"interval kind-{kind}", label)
 
 
 def axis() -> Markup:

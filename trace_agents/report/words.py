@@ -6,7 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from trace_agents.scores import Mean
 from trace_agents.statistics import Difference, Estimate, Interval
+
+Rate = Estimate | Mean
+"""A share with its interval."""
 
 KINDS = {
     "base": "frozen base agent",
@@ -23,7 +27,7 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def interval(rate: Estimate) -> str:
+def interval(rate: Rate) -> str:
     """`39.5 – 54.6`, in per cent."""
     return f"{100 * rate.low:.1f} – {100 * rate.high:.1f}"
 
