@@ -21,8 +21,6 @@ DECLINE = ("I am sorry, but I cannot assist with that.",)
 
 NOT_RUN, FAILED, BROKEN = "not run", "failed", "broken"
 """What came of a scenario that has no similarity."""
-GO_ON = "Please go on."
-"""What the user says where the gold actions go on after a text."""
 
 
 class Check(Record):
@@ -63,14 +61,15 @@ def check(settings: Settings, split: str = BASE, workers: int | None = None) -> 
 
 async def _check(settings: Settings, split: str, workers: int) -> Check:
     began, turn = time.monotonic(), asyncio.Semaphore(workers)
-    # An agent that declines asks RapidAPI nothing: all can be played.
-    environment, declining = ToolSandbox(settings), _with(settings, facts=settings.facts or ())
+    environment = ToolSandbox(settings)
+    declining = ToolSandbox(settings.model_copy(update={"facts": settings.facts or ()}))  # It asks RapidAPI nothing.
     tasks = environment.tasks(split)
 
-    async def solved(task: TaskInstance) -> Sequence[Action] | str:
+    async def reached(played: ToolSandbox, task: TaskInstance, actions: Sequence[Action] | None) -> float | str:
         async with turn:
             try:
-                return await asyncio.to_thread(environment.oracle, task)
+                gold = actions if actions is not None else await asyncio.to_thread(played.oracle, task)
+                return (await replay(played, task, gold)).reward
             except TaskUnavailable:
                 return NOT_RUN
             except UsageError:
@@ -78,20 +77,7 @@ async def _check(settings: Settings, split: str, workers: int) -> Check:
             except InfrastructureError:
                 return BROKEN
 
-    async def reached(played: ToolSandbox, task: TaskInstance, actions: Sequence[Action] | str) -> float | str:
-        if isinstance(actions, str):
-            return actions
-        async with turn:
-            try:
-                return (await replay(played, task, actions)).reward
-            except InfrastructureError:
-                return BROKEN
-
-    gold = await asyncio.gather(*(solved(task) for task in tasks))
-    lines = {task.id: _lines(actions) for task, actions in zip(tasks, gold, strict=True)}
-    listening = _with(settings, lines=lines)
-    pairs = list(zip(tasks, gold, strict=True))
-    ceiling = await asyncio.gather(*(reached(listening, task, actions) for task, actions in pairs))
+    ceiling = await asyncio.gather(*(reached(environment, task, None) for task in tasks))
     floor = await asyncio.gather(*(reached(declining, task, DECLINE) for task in tasks))
     similarities = [each for each in floor if isinstance(each, float)]
     return Check(
@@ -106,12 +92,3 @@ async def _check(settings: Settings, split: str, workers: int) -> Check:
         seconds=round(time.monotonic() - began, 1),
         provenance=dict(environment.provenance),
     )
-
-
-def _with(settings: Settings, **changes: object) -> ToolSandbox:
-    return ToolSandbox(settings.model_copy(update=changes))
-
-
-def _lines(actions: Sequence[Action] | str) -> tuple[str, ...]:
-    """What the user has to say for the gold actions to go on to their end."""
-    return () if isinstance(actions, str) else (GO_ON,) * (sum(isinstance(each, str) for each in actions) - 1)

@@ -23,6 +23,8 @@ from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCa
 
 WORKER = Path(__file__).with_name("worker")
 """What the benchmark's Python loads."""
+GO_ON = "Please go on."
+"""What a scripted user without lines says where milestones want the agent to say more than one thing."""
 OVER = "the conversation is over: it has ended, or has all the messages that it may have; nothing was done"
 """The result of a call that comes too late. Upstream stops asking the agent there."""
 
@@ -43,7 +45,8 @@ class ToolSandboxEpisode:
         if settings.user.kind is UserKind.NONE:
             return Nobody()
         if settings.user.kind is UserKind.SCRIPTED:
-            return ScriptedUser(settings.lines.get(self.task.id, ()), self._session)
+            go_on = (GO_ON,) * (self.task.data["texts"] - 1)
+            return ScriptedUser(settings.lines.get(self.task.id, go_on), self._session)
         return ModelUser(settings.user, self._session)
 
     async def open(self) -> None:
@@ -246,7 +249,7 @@ class ToolSandbox:
 
     @cached_property
     def _worker(self) -> Worker:
-        arguments, variables = (str(self.settings.kept), self.settings.now), {"TZ": "UTC"}
+        arguments, variables = (str(self.settings.kept), self.settings.now), {"TZ": "UTC", "POLARS_MAX_THREADS": "1"}
         python, seconds = self.settings.python, self.settings.seconds
         return Worker(Program("toolsandbox", python, WORKER, arguments, variables, seconds))
 
@@ -263,6 +266,7 @@ class ToolSandbox:
                     "categories": entry["categories"],
                     "base": entry["base"],
                     "needs_rapid_api": entry["online"],
+                    "texts": entry["texts"],
                 },
             )
             for entry in self._describe()["scenarios"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,9 +57,11 @@ def install(request: Request, agree: Agree, say: Say, variables: Mapping[str, st
 def _made(request: Request, source: Path, target: Path, say: Say) -> Installation:
     python = make_python(request, target, source, REQUIREMENTS, say)
     say("building the scenarios, checking code and tools")
+    kept = target.parent / "scenarios"
+    shutil.rmtree(kept, ignore_errors=True)  # What is missing is built again.
     settings = Settings(
         python=python,
-        kept=target.parent / "scenarios",
+        kept=kept,
         accept=request.accept,
         user=UserChoice(kind=UserKind.NONE),
         seconds=BUILDING_S,

@@ -41,7 +41,8 @@ class Settings(Record):
     """SHA-256 hashes of what may differ from upstream's."""
     user: UserChoice = UserChoice()
     lines: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Scenario -> what a scripted user says after their first message; they then end the conversation."""
+    """Scenario -> what a scripted user says after their first message; they then end the conversation. For others they
+    let the agent go on as often as the milestones want it to say something."""
     facts: tuple[Fact, ...] | None = None
     """Answers of RapidAPI's; None where there is neither a file of them nor a key."""
     facts_file: Path | None = None

@@ -120,8 +120,22 @@ def _entry(name: str, scenario: Scenario) -> dict[str, Any]:
         "prompt": rows[-1]["content"],
         "policy": "\n\n".join(policy),
         "online": online and ScenarioCategories.INSUFFICIENT_INFORMATION not in scenario.categories,
+        "texts": _texts(scenario),
         "digest": _digest(scenario),
     }
+
+
+def _texts(scenario: Scenario) -> int:
+    """How many milestones want the agent to say something."""
+    wanted = [
+        [
+            each.target_dataframe.to_dicts()
+            for each in milestone.snapshot_constraints
+            if each.target_dataframe is not None
+        ]
+        for milestone in scenario.evaluation.milestone_matcher.milestones
+    ]
+    return sum(any(rows[0].get("recipient") == RoleType.USER for rows in every if rows) for every in wanted)
 
 
 def _base(name: str, by_name: dict[str, Any]) -> str:
