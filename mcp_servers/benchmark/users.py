@@ -25,12 +25,11 @@ class UserKind(StrEnum):
     MODEL = "model"  # Upstream's user simulator, with a model behind an OpenAI-compatible endpoint.
 
 
-class UserChoice(Record):
-    """Which simulated user to play with."""
+class Endpoint(Record):
+    """A model behind an OpenAI-compatible endpoint."""
 
-    kind: UserKind = UserKind.MODEL
     url: str = ""
-    """Base URL of the OpenAI-compatible endpoint, up to `/v1`; for a model only, as all below."""
+    """Base URL of the endpoint, up to `/v1`."""
     model: str = ""
     """The endpoint's name of the model."""
     key: str = Field(default="", repr=False)
@@ -38,6 +37,12 @@ class UserChoice(Record):
     temperature: float = 0.0
     timeout_s: float = 120.0
     """Longest wait for one completion."""
+
+
+class UserChoice(Endpoint):
+    """Which simulated user to play with; the endpoint is for a model only."""
+
+    kind: UserKind = UserKind.MODEL
 
 
 def read_user(named: Mapping[str, str]) -> UserChoice:
@@ -53,8 +58,8 @@ def read_user(named: Mapping[str, str]) -> UserChoice:
     return UserChoice(kind=UserKind(kind), **given)
 
 
-async def complete(choice: UserChoice, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The endpoint's chat message for upstream's request.
+async def complete(choice: Endpoint, wanted: Mapping[str, Any], speaker: str = "simulated user") -> dict[str, Any]:
+    """The endpoint's chat message for upstream's request; `speaker` is who errors say it speaks for.
 
     Raises:
         InfrastructureError: the endpoint fails, is gone, or answers in another shape.
@@ -70,7 +75,7 @@ async def complete(choice: UserChoice, wanted: Mapping[str, Any]) -> dict[str, A
         response.raise_for_status()
         return dict(response.json()["choices"][0]["message"])
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
-        raise InfrastructureError(f"the simulated user's endpoint {url!r} failed: {error or type(error)}") from error
+        raise InfrastructureError(f"the {speaker}'s endpoint {url!r} failed: {error or type(error)}") from error
 
 
 def _sent(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.replay import DO_NOTHING, replay
 from mcp_servers.tau2.environment import BASE, Tau2Environment
 from mcp_servers.tau2.settings import Settings
-from trace_agents.errors import InfrastructureError
+from mcp_servers.tau2.tasks import needs_judge
+from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Record, TaskInstance, ToolCall
 
 
@@ -20,8 +21,12 @@ class Check(Record):
 
     domain: str
     tasks: int
+    not_run: int
+    """Tasks that a model judges, where none is named: left out of all that follows."""
+    no_gold: int
+    """Tasks whose gold actions upstream leaves incomplete."""
     gold: int
-    """Tasks that the gold actions solve; fewer than all of them is a fault of the installation."""
+    """Tasks that the gold actions solve; fewer than all others that are run is a fault of the installation."""
     floor: int
     """Tasks that are solved by doing nothing."""
     failed: tuple[str, ...]
@@ -51,7 +56,8 @@ def check(settings: Settings, domain: str, workers: int | None = None) -> Check:
 
 async def _check(environment: Tau2Environment, workers: int) -> Check:
     began, turn = time.monotonic(), asyncio.Semaphore(workers)
-    tasks = environment.tasks(BASE)
+    everything, judge = environment.tasks(BASE), environment.settings.judge
+    tasks = [task for task in everything if judge is not None or not needs_judge(task.data["task"])]
 
     async def solved(task: TaskInstance, actions: Sequence[ToolCall | str]) -> bool | None:
         async with turn:
@@ -60,15 +66,25 @@ async def _check(environment: Tau2Environment, workers: int) -> Check:
             except InfrastructureError:
                 return None
 
-    gold = await asyncio.gather(*(solved(task, environment.oracle(task)) for task in tasks))
+    known = {task.id: actions for task in tasks if (actions := _gold(environment, task)) is not None}
+    gold = await asyncio.gather(*(solved(task, known[task.id]) for task in tasks if task.id in known))
     idle = await asyncio.gather(*(solved(task, DO_NOTHING) for task in tasks))
     return Check(
         domain=environment.name.removeprefix("tau2/"),
-        tasks=len(tasks),
+        tasks=len(everything),
+        not_run=len(everything) - len(tasks),
+        no_gold=len(tasks) - len(known),
         gold=gold.count(True),
         floor=idle.count(True),
-        failed=tuple(task.id for task, won in zip(tasks, gold, strict=True) if not won),
+        failed=tuple(task_id for task_id, won in zip(known, gold, strict=True) if not won),
         broken=gold.count(None) + idle.count(None),
         seconds=round(time.monotonic() - began, 1),
         provenance=dict(environment.provenance),
     )
+
+
+def _gold(environment: Tau2Environment, task: TaskInstance) -> Sequence[ToolCall | str] | None:
+    try:
+        return environment.oracle(task)
+    except UsageError:
+        return None

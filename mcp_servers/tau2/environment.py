@@ -6,29 +6,30 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mcp_servers.benchmark.process import Program, Session, Worker
 from mcp_servers.benchmark.provenance import tools_hash
-from mcp_servers.benchmark.users import UserKind, check
+from mcp_servers.benchmark.users import UserKind, check, complete
 from mcp_servers.tau2 import results
 from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release
-from mcp_servers.tau2.settings import Settings, read_settings
+from mcp_servers.tau2.settings import JUDGE_VARIABLE, Settings, read_settings
+from mcp_servers.tau2.tasks import gold, has_gold, needs_judge
 from mcp_servers.tau2.trajectory import Item, called, merged, said
-from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario, turns
+from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario
 from trace_agents.environment import ResultsRequest
-from trace_agents.errors import UsageError, unknown
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError, unknown
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 BASE = "base"
-"""The split of all tasks."""
+"""The split of all tasks that upstream reports on."""
+HALVES = ("train", "test")
+"""Upstream's splits of `base`."""
 WORKER = Path(__file__).with_name("worker")
 """What the benchmark's Python loads."""
-GO_AHEAD = "Please go ahead."
-"""What the oracle says where it is the user's turn to act."""
 
 
 class Tau2Episode:
@@ -151,11 +152,17 @@ class Tau2Environment:
 
         Raises:
             UsageError: not a task of this domain, or the installation is not upstream's.
+            TaskUnavailable: a model judges the task, and none is named.
             InfrastructureError: upstream or the user's model failed.
         """
         if task.environment != self.name:
             raise UsageError(f"task {task.id!r} is of environment {task.environment!r}, not of {self.name!r}")
         check(self.settings.user)
+        if needs_judge(task.data["task"]) and self.settings.judge is None:
+            raise TaskUnavailable(
+                f"task {task.id!r} of environment {self.name!r} is judged by a model, and there is none: set "
+                f"{JUDGE_VARIABLE}_URL and {JUDGE_VARIABLE}_MODEL"
+            )
         await self._loaded()
         session = await self._worker.session()
         try:
@@ -174,12 +181,18 @@ class Tau2Environment:
         """Upstream's `RewardInfo` of a trajectory of `task` that ended in `ending`, one of its termination reasons.
 
         Raises:
-            InfrastructureError: an evaluator raised.
+            InfrastructureError: an evaluator raised, or the judging model failed.
         """
         await self._loaded()
-        session = await self._worker.session()
+        session, judge = await self._worker.session(), self.settings.judge
+        given = {"task": task.data["task"], "messages": list(items), "ending": ending}
         try:
-            verdict = await session.ask("evaluate", task=task.data["task"], messages=list(items), ending=ending)
+            verdict = await session.ask("evaluate", **given)
+            if verdict["wanted"] is not None:
+                if judge is None:
+                    raise InfrastructureError(f"task {task.id!r} is judged by a model, and there is none")
+                completion = await complete(judge, verdict["wanted"], "judge")
+                verdict = await session.ask("evaluate", **given, completion=completion)
         finally:
             await session.close()
         return dict(verdict)
@@ -189,8 +202,16 @@ class Tau2Environment:
         return results.results(request, self._domain, self.policy, self.settings.user, self.provenance)
 
     def oracle(self, task: TaskInstance) -> Sequence[ToolCall | str]:
-        """The gold actions, and a last text with what is to be told. They score 1 with the scripted user."""
-        return list(_gold(task.data["task"]))
+        """The gold actions, and a last text with what is to be told. They score 1 with the scripted user.
+
+        Raises:
+            UsageError: what the task's user must do is in its scenario only.
+        """
+        if not has_gold(self._domain, task.id):
+            raise UsageError(
+                f"task {task.id!r} of environment {self.name!r} has no gold actions of its user: choose another"
+            )
+        return list(gold(task.data["task"]))
 
     @property
     def provenance(self) -> Mapping[str, str]:
@@ -231,14 +252,15 @@ class Tau2Environment:
             return self._described
 
     def _checked(self, described: Mapping[str, Any]) -> Mapping[str, str]:
-        accept, user = self.settings.accept, self.settings.user
-        return {
+        accept, user, name, judge = self.settings.accept, self.settings.user, self.settings.release, self.settings.judge
+        judged = {"judge": f"model {judge.model}"} if judge else {}
+        return judged | {
             "benchmark": "tau2",
-            "revision": code_release(described["code"], accept),
+            "revision": code_release(described["code"], accept, name),
             "code": described["code"],
             **self._data.hashes,
-            "agent tools": check_tools(tools_hash(described["tools"]), self._domain, "agent", accept),
-            "user tools": check_tools(tools_hash(described["user_tools"]), self._domain, "user", accept),
+            "agent tools": check_tools(tools_hash(described["tools"]), self._domain, "agent", accept, name),
+            "user tools": check_tools(tools_hash(described["user_tools"]), self._domain, "user", accept, name),
             "pydantic": described["pydantic"],
             "python": described["python"],
             "user": user.kind.value if user.kind is not UserKind.MODEL else f"model {user.model}",
@@ -253,7 +275,7 @@ class Tau2Environment:
     @cached_property
     def _data(self) -> Data:
         """Checked first of all: nothing is loaded from data that is missing or altered."""
-        return check_data(self.settings.data, self._domain, self.settings.accept)
+        return check_data(self.settings.data, self._domain, self.settings.accept, self.settings.release)
 
     @property
     def _folder(self) -> Path:
@@ -261,12 +283,13 @@ class Tau2Environment:
 
     @cached_property
     def _tasks(self) -> Mapping[str, TaskInstance]:
-        split_of = {task_id: split for split, ids in self._splits.items() if split != BASE for task_id in ids}
+        halves_last = sorted(self._splits, key=lambda split: (split in HALVES, split == BASE))
+        split_of = {task_id: split for split in halves_last for task_id in self._splits[split]}
         return {
             raw["id"]: TaskInstance(
                 id=raw["id"],
                 environment=self.name,
-                split=split_of.get(raw["id"], BASE),
+                split=split_of.get(raw["id"]),
                 prompt="" if self.settings.user.kind is UserKind.MODEL else scenario(raw),
                 data={"task": raw},
             )
@@ -275,29 +298,19 @@ class Tau2Environment:
 
     @cached_property
     def _splits(self) -> Mapping[str, Sequence[str]]:
-        """Split -> ids. Upstream states `train` and `test` from v1.0.0 on."""
-        there = {raw["id"] for raw in self._raw}
+        """Split -> ids, in the order of the tasks' file, as upstream has them. It states splits from v1.0.0 on."""
         path = self._folder / "split_tasks.json"
         stated: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
-        named = {split: [each for each in ids if each in there] for split, ids in stated.items()}
-        return {**named, BASE: [raw["id"] for raw in self._raw]}
+        order = [raw["id"] for raw in self._raw]
+        sets = {split: set(ids) for split, ids in stated.items()}
+        named = {split: [each for each in order if each in wanted] for split, wanted in sets.items()}
+        return named if BASE in named else {**named, BASE: order}
 
     @cached_property
     def _raw(self) -> Sequence[Mapping[str, Any]]:
         """Upstream's tasks, without those that begin in the middle of a conversation: an agent could not be told it."""
         tasks = json.loads((self._folder / "tasks.json").read_text(encoding="utf-8"))
         return [task for task in tasks if not (task.get("initial_state") or {}).get("message_history")]
-
-
-def _gold(raw: Mapping[str, Any]) -> Iterator[ToolCall | str]:
-    for requestor, run in turns(raw):
-        if requestor == "user":
-            yield GO_AHEAD
-            continue
-        for action in run:
-            yield ToolCall(name=action["name"], arguments=action["arguments"])
-    told = (raw.get("evaluation_criteria") or {}).get("communicate_info") or ()
-    yield "; ".join(["That is all done.", *told])
 
 
 def _evaluation(verdict: Mapping[str, Any]) -> Evaluation:

@@ -13,12 +13,12 @@ from mcp_servers.benchmark.installation import home
 from mcp_servers.benchmark.source import fetch
 from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.tau2.environment import Tau2Environment
-from mcp_servers.tau2.provenance import check_data
+from mcp_servers.tau2.provenance import check_data, release_of
 from mcp_servers.tau2.settings import Settings, Tau2Installation, release
 
 DOMAINS = ("airline", "retail", "telecom", "mock")
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-"""What upstream needs to be played, at the versions of its own lock file."""
+REQUIREMENTS = "requirements-{}.txt"
+"""File beside this one with what a release of upstream needs to be played, at the versions of its own lock file."""
 
 
 def install(request: Request, say: Say, variables: Mapping[str, str] | None = None) -> Tau2Installation:
@@ -42,24 +42,29 @@ def _made(request: Request, target: Path, say: Say) -> Tau2Installation:
     with TemporaryDirectory(prefix="trace-agents-tau2-") as folder:
         say(f"fetching {request.source}")
         source = fetch(request.source, Path(folder))
-        data = request.data.resolve() if request.data else _copied(source / "data", target / "data")
+        name = release_of(source)
+        data = request.data.resolve() if request.data else _copied(source / "data", target / "data", name)
         for domain in DOMAINS:  # Before the environment is made, which takes a while.
-            check_data(data, domain, request.accept)
-        python = make_python(request, target, source, REQUIREMENTS, say)
+            check_data(data, domain, request.accept, name)
+        python = make_python(request, target, source, Path(__file__).with_name(REQUIREMENTS.format(name)), say)
     say("checking code, data and tools")
     user = UserChoice(kind=UserKind.NONE)
-    settings = Settings(python=python, data=data, accept=request.accept, user=user)
+    settings = Settings(python=python, data=data, accept=request.accept, user=user, release=name)
     found = {Tau2Environment(domain, settings).provenance["revision"] for domain in DOMAINS}
     return Tau2Installation(
-        python=python, data=data, source=request.source, revision=found.pop(), accept=request.accept
+        python=python,
+        data=data,
+        source=request.source,
+        revision=found.pop(),
+        accept=request.accept,
+        release=name,
     )
 
 
-def _copied(data: Path, to: Path) -> Path:
-    """The files of the data that are played on, and the splits where there are any."""
-    splits = [f"tau2/domains/{domain}/split_tasks.json" for domain in DOMAINS]
-    for name in (*release()["data"], *splits):
-        if (data / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data / name, to / name)
+def _copied(data: Path, to: Path, name: str) -> Path:
+    """The files of the data that are played on."""
+    for file in release(name)["data"]:
+        if (data / file).is_file():
+            (to / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(data / file, to / file)
     return to

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_servers.benchmark.provenance import accepted
-from mcp_servers.tau2.settings import ACCEPT_VARIABLE, RELEASE, release
+from mcp_servers.tau2.settings import ACCEPT_VARIABLE, RELEASES, release
 from trace_agents.errors import UsageError
 
 
@@ -21,18 +22,37 @@ class Data:
     """File, below the folder -> its SHA-256."""
 
 
-def check_data(folder: Path, domain: str, accept: Sequence[str]) -> Data:
-    """The data folder, once every file that `domain` is played on is upstream's, or accepted.
+def code_digest(folder: Path) -> str:
+    """SHA-256 over the Python files in upstream's `folder`, as the worker takes it of what is installed."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def release_of(source: Path) -> str:
+    """The release that upstream's repository `source` is, by its code; else the newest known of its major version."""
+    digest = code_digest(source / "src" / "tau2")
+    for name in RELEASES:
+        if release(name)["code"]["tau2"] == digest:
+            return name
+    stated = re.search(r'^version\s*=\s*"(\d+)', (source / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    alike = [name for name in RELEASES if stated and name.startswith(f"v{stated[1]}.")]
+    return (alike or list(RELEASES))[-1]
+
+
+def check_data(folder: Path, domain: str, accept: Sequence[str], name: str) -> Data:
+    """The data folder, once every file that `domain` is played on is that of the release `name`, or accepted.
 
     Raises:
         UsageError: a file is missing, or is neither upstream's nor accepted.
     """
-    marks = release()["data"].items()
+    marks = release(name)["data"].items()
     own = {file: mark for file, mark in marks if f"/{domain}/" in file or "/user_simulator/" in file}
-    return Data(folder, {file: _checked(folder / file, mark, accept) for file, mark in own.items()})
+    return Data(folder, {file: _checked(folder / file, mark, accept, name) for file, mark in own.items()})
 
 
-def _checked(path: Path, wanted: str, accept: Sequence[str]) -> str:
+def _checked(path: Path, wanted: str, accept: Sequence[str], name: str) -> str:
     """The file's SHA-256. `wanted` is a SHA-256, or `git:` and the id of a blob in upstream's repository."""
     try:
         content = path.read_bytes()
@@ -47,29 +67,29 @@ def _checked(path: Path, wanted: str, accept: Sequence[str]) -> str:
         same, named = found == wanted, f"SHA-256 {found}, not {wanted}"
     if same:
         return found
-    return _accepted(found, accept, f"data file {str(path)!r} is not the one of tau2 {RELEASE}: it has {named}")
+    return _accepted(found, accept, f"data file {str(path)!r} is not the one of tau2 {name}: it has {named}")
 
 
-def code_release(found: str, accept: Sequence[str]) -> str:
-    """The release that code of the digest `found` is.
+def code_release(found: str, accept: Sequence[str], name: str) -> str:
+    """`name`, the release that code of the digest `found` is.
 
     Raises:
         UsageError: it is another, and was not accepted.
     """
-    wanted = release()["code"]["tau2"]
+    wanted = release(name)["code"]["tau2"]
     if found == wanted:
-        return RELEASE
-    differing = f"the installed tau2 is not {RELEASE}: its code has SHA-256 {found}, not {wanted}"
+        return name
+    differing = f"the installed tau2 is not {name}: its code has SHA-256 {found}, not {wanted}"
     return f"unknown: {_accepted(found, accept, differing)}"
 
 
-def check_tools(found: str, domain: str, who: str, accept: Sequence[str]) -> str:
+def check_tools(found: str, domain: str, who: str, accept: Sequence[str], name: str) -> str:
     """The hash of the agent's or the user's tools, equal to upstream's with its own pydantic.
 
     Raises:
         UsageError: another pydantic has made other schemas, and they were not accepted.
     """
-    wanted = release()["tools"][f"{domain}/{who}"]
+    wanted = release(name)["tools"][f"{domain}/{who}"]
     if found == wanted:
         return found
     differing = f"the {who}'s tools of domain {domain!r} have SHA-256 {found}, not {wanted}"

@@ -57,6 +57,24 @@ def test_upstreams_splits_are_offered_where_its_data_states_them(data: Path, tmp
     assert [task.split for task in environment.tasks("base")][:1] == ["train"]
 
 
+def test_a_stated_base_split_is_the_one_that_upstream_reports_on(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(data / "tau2/domains/mock", copy / "tau2/domains/mock")
+    shutil.copytree(data / "tau2/user_simulator", copy / "tau2/user_simulator")
+    stated = {
+        "small": ["update_task_1"],
+        "base": ["update_task_1", "create_task_1"],
+        "train": ["update_task_1"],
+        "test": ["create_task_1"],
+    }
+    (copy / "tau2/domains/mock/split_tasks.json").write_text(json.dumps(stated))
+    environment = Tau2Environment("mock", Settings(python=NOWHERE, data=copy, user=UserChoice(kind=UserKind.NONE)))
+    assert environment.splits == {"small": 1, "base": 2, "train": 1, "test": 1}
+    tasks = environment.tasks("base")
+    assert [(task.id, task.split) for task in tasks] == [("create_task_1", "test"), ("update_task_1", "train")]
+    assert environment.task("impossible_task_1").split is None
+
+
 def test_the_scripted_user_states_the_whole_scenario_and_a_model_opens_by_itself(data: Path) -> None:
     scripted = unplayed("airline", data).task("0").prompt
     assert scripted.startswith("You want to cancel reservation EHGLP3.")
@@ -80,7 +98,7 @@ def test_the_oracle_acts_says_what_is_due_and_lets_the_user_act(data: Path) -> N
 
 def test_altered_data_is_refused_with_both_hashes_and_accepted_by_its_own(data: Path) -> None:
     user = UserChoice(kind=UserKind.NONE)
-    found, upstream = rebuilt(data), release()["data"]["tau2/domains/airline/db.json"].removeprefix("git:")
+    found, upstream = rebuilt(data), release("v0.2.0")["data"]["tau2/domains/airline/db.json"].removeprefix("git:")
     with pytest.raises(UsageError) as refused:
         assert Tau2Environment("airline", Settings(python=NOWHERE, data=data, user=user)).splits
     assert found in str(refused.value)

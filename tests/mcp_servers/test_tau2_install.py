@@ -14,7 +14,9 @@ import pytest
 
 from mcp_servers.benchmark.source import fetch
 from mcp_servers.benchmark.users import UserKind
-from mcp_servers.tau2.settings import Tau2Installation, read_settings
+from mcp_servers.tau2 import install
+from mcp_servers.tau2.provenance import release_of
+from mcp_servers.tau2.settings import RELEASES, Tau2Installation, read_settings, release
 from trace_agents.cli import main
 from trace_agents.errors import UsageError
 
@@ -119,6 +121,40 @@ def test_a_source_with_other_data_is_refused_before_anything_is_made(
     assert main(["benchmarks", "install", "--from", str(repository), "--folder", str(folder)]) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert list((folder / "tau2").iterdir()) == []
+
+
+@pytest.mark.parametrize(("version", "name"), [("1.0.4", "v1.0.1"), ("0.2.1", "v0.2.0"), ("3.0.0", "v1.0.1")])
+def test_other_code_is_held_against_the_newest_known_release_of_its_major_version(
+    version: str, name: str, repository: Path
+) -> None:
+    (repository / "pyproject.toml").write_text(f'[project]\nname = "tau2"\nversion = "{version}"\n')
+    assert release_of(repository) == name
+    assert (Path(install.__file__).with_name(install.REQUIREMENTS.format(name))).is_file()
+
+
+def test_every_release_states_code_data_and_tools_of_every_domain() -> None:
+    for name in RELEASES:
+        known = release(name)
+        assert len(known["code"]["tau2"]) == 64
+        for domain in install.DOMAINS:
+            assert f"tau2/domains/{domain}/tasks.json" in known["data"]
+            assert {f"{domain}/agent", f"{domain}/user"} <= set(known["tools"])
+
+
+def test_the_judging_model_is_named_by_variables(tmp_path: Path) -> None:
+    made = Tau2Installation(python=tmp_path, data=tmp_path, source=".", revision="v1.0.1", release="v1.0.1")
+    (tmp_path / "tau2").mkdir()
+    (tmp_path / "tau2" / "install.json").write_text(made.model_dump_json())
+    named = {"TRACE_AGENTS_BENCHMARKS": str(tmp_path)}
+    assert (read_settings(named).judge, read_settings(named).release) == (None, "v1.0.1")
+    asked = {"TRACE_AGENTS_JUDGE_URL": "http://j/v1", "TRACE_AGENTS_JUDGE_KEY": "secret"}
+    with pytest.raises(
+        UsageError, match=r"TRACE_AGENTS_JUDGE_URL 'http://j/v1' is no judge without TRACE_AGENTS_JUDGE_MODEL"
+    ):
+        read_settings(named | asked)
+    judge = read_settings(named | asked | {"TRACE_AGENTS_JUDGE_MODEL": "m"}).judge
+    assert judge is not None
+    assert (judge.url, judge.model, judge.key) == ("http://j/v1", "m", "secret")
 
 
 def test_variables_go_before_what_was_installed(tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from speaking_endpoint import Endpoint, calls, listening, says
 from tau2_benchmark import installed
 
 from mcp_servers.benchmark.users import UserChoice, complete
@@ -21,52 +19,10 @@ BAD_MODE = "[mobile_data_issue]data_mode_off|data_usage_exceeded[PERSONA:None]"
 EMPTY: dict[str, Any] = {"messages": [], "tools": None}
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Answers chat completions with `lines`, in order, and the last of them for ever; keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.lines: list[dict[str, Any]] = []
-        self.asked: list[dict[str, Any]] = []
-
-    def choice(self) -> UserChoice:
-        return UserChoice(url=f"http://127.0.0.1:{self.server_port}/v1", model="speaker", key="k")
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        assert (self.path, self.headers["Authorization"]) == ("/v1/chat/completions", "Bearer k")
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        lines = self.server.lines
-        message = lines.pop(0) if len(lines) > 1 else lines[0]
-        body = json.dumps({"choices": [{"message": {"role": "assistant"} | message}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *given: object) -> None: ...
-
-
-def says(text: str) -> dict[str, Any]:
-    return {"content": text}
-
-
-def calls(name: str, arguments: str = "{}") -> dict[str, Any]:
-    return {"content": None, "tool_calls": [{"id": "u1", "function": {"name": name, "arguments": arguments}}]}
-
-
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening() as server:
+        yield server
 
 
 async def opened(domain: str, task_id: str, endpoint: Endpoint) -> tuple[Tau2Environment, Tau2Episode]:
@@ -81,11 +37,13 @@ async def test_upstreams_prompt_is_sent_and_its_sentinel_stops(endpoint: Endpoin
     turn = await episode.user_turn("Done. Anything else?")
     assert turn.done
     first, second = endpoint.asked
-    assert (first["model"], first["temperature"], "tools" in first) == ("speaker", 0.0, False)
+    tools = environment.settings.release != "v0.2.0"  # From v1.0.0 on, the user of mock has two.
+    assert (first["model"], first["temperature"], "tools" in first) == ("speaker", 0.0, tools)
     system, greeting = first["messages"]
-    guidelines = (environment.settings.data / "tau2/user_simulator/simulation_guidelines.md").read_text()
+    name = "simulation_guidelines_tools.md" if tools else "simulation_guidelines.md"
+    guidelines = (environment.settings.data / "tau2/user_simulator" / name).read_text()
     assert system["role"] == "system"
-    assert system["content"].startswith(guidelines)
+    assert system["content"].startswith(guidelines.partition("<PERSONA_GUIDELINES>")[0])
     assert "Create a new task called 'Important Meeting' for user_1." in system["content"]
     assert greeting == {"role": "user", "content": "Hi! How can I help you today?"}
     assert second["messages"][2:] == [

@@ -10,7 +10,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-MODULES = ("pandas", "litellm", "litellm.caching", "litellm.caching.caching", "litellm.main")
+MODULES = ("httpx", "pandas", "litellm", "litellm.caching", "litellm.caching.caching", "litellm.main")
 
 
 class Asked(BaseException):
@@ -34,8 +34,9 @@ class Completions:
         message, self.given = self.given, None
         calls = [_call(call) for call in message.get("tool_calls") or ()]
         said = SimpleNamespace(role="assistant", content=message.get("content"), tool_calls=calls or None)
-        choice = SimpleNamespace(finish_reason="stop", message=said, to_dict=lambda: {"message": message})
-        return SimpleNamespace(model="", choices=[choice], get=lambda key: None)
+        raw = {"message": message}
+        choice = SimpleNamespace(finish_reason="stop", message=said, to_dict=lambda: raw)
+        return SimpleNamespace(model="", choices=[choice], get=lambda key: None, to_dict=lambda: raw)
 
 
 COMPLETIONS = Completions()
@@ -49,6 +50,8 @@ def install() -> None:
     sys.modules["litellm"].__dict__.update(
         completion=COMPLETIONS, completion_cost=lambda **_: 0.0, disable_cache=lambda: None
     )
+    connections = ("Limits", "Client", "AsyncClient")  # Made as upstream is imported, for litellm.
+    sys.modules["httpx"].__dict__.update(dict.fromkeys(connections, lambda **_: None))
 
 
 class _StandIn(ModuleType):

@@ -19,13 +19,14 @@ from tau2.data_model.simulation import SimulationRun
 from tau2.data_model.tasks import Task
 from tau2.environment.db import DB
 from tau2.environment.environment import Environment
+from tau2.evaluator import evaluator
 from tau2.evaluator.evaluator import EvaluationType, evaluate_simulation
 from tau2.orchestrator.orchestrator import DEFAULT_FIRST_AGENT_MESSAGE
 from tau2.registry import registry
 from tau2.user.user_simulator import UserSimulator
 
-COPIES = 2
-"""Parsed databases in stock: an episode uses one, an evaluation two."""
+COPIES = 3 if hasattr(evaluator, "get_tool_types") else 2
+"""Parsed databases in stock: an episode uses one, an evaluation two, and from v1.0.0 on a third to see its tools."""
 
 
 class Domain:
@@ -94,9 +95,8 @@ class Domain:
     def do_hear(self, text: str) -> dict[str, Any]:
         """The agent speaks to upstream's user simulator: the completion that the user needs for an answer."""
         if self._user is None:
-            self._user = UserSimulator(
-                tools=self._user_tools, instructions=str(self._task.user_scenario), llm="host", llm_args={}
-            )
+            instructions = str(self._task.user_scenario)
+            self._user = UserSimulator(tools=self._tools_of_user(), instructions=instructions, llm="host", llm_args={})
             self._user_state = self._user.get_init_state()
         self._heard: Any = AssistantMessage(role="assistant", content=text)
         return self._wanted()
@@ -114,6 +114,13 @@ class Domain:
         self._heard = MultiToolMessage(role="tool", tool_messages=answers) if several else answers[0]
         return {"messages": [_plain(said), *map(_plain, answers)], "done": False, "wanted": self._wanted()}
 
+    def _tools_of_user(self) -> Any:
+        """Those of the domain, or the ones among them that the task names, which it can from v1.0.0 on."""
+        named = getattr(self._task, "user_tools", None)
+        if named is None or self._user_tools is None:
+            return self._user_tools
+        return [tool for tool in self._user_tools if tool.name in named] or None
+
     def _wanted(self) -> dict[str, Any]:
         """The request that the user simulator makes; it is asked again once the completion is there."""
         COMPLETIONS.given = None
@@ -123,14 +130,24 @@ class Domain:
             return asked.request
         raise RuntimeError("the user simulator asked for no completion")
 
-    def do_evaluate(self, task: dict[str, Any], messages: list[dict[str, Any]], ending: str) -> dict[str, Any]:
-        """Upstream's verdict on a trajectory that ended in `ending`."""
+    def do_evaluate(
+        self,
+        task: dict[str, Any],
+        messages: list[dict[str, Any]],
+        ending: str,
+        completion: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Upstream's verdict on a trajectory that ended in `ending`; or the completion that its judge needs for one."""
         run = SimulationRun(
             id="", task_id=task["id"], start_time="", end_time="", duration=0.0,
             termination_reason=ending, messages=[_message(message) for message in messages],
         )  # fmt: skip
-        reward = evaluate_simulation(run, Task.model_validate(task), EvaluationType.ALL, False, self.name)
-        return dict(reward.model_dump(mode="json"))
+        COMPLETIONS.given = completion
+        try:
+            reward = evaluate_simulation(run, Task.model_validate(task), EvaluationType.ALL, False, self.name)
+        except Asked as asked:
+            return {"wanted": asked.request}
+        return {"wanted": None, **reward.model_dump(mode="json")}
 
 
 _STOCK: dict[type[DB], list[DB]] = defaultdict(list)
@@ -146,8 +163,12 @@ def _load_from_stock() -> None:
     DB.load = classmethod(load)
 
 
+_KEPT = {"id", "role", "content", "tool_calls", "requestor", "error"}
+"""What evaluations read of a message: not when it came, what it cost, or how it would sound."""
+
+
 def _plain(message: Any) -> dict[str, Any]:
-    return dict(message.model_dump(mode="json", exclude={"timestamp", "raw_data", "cost", "usage", "turn_idx"}))
+    return dict(message.model_dump(mode="json", include=_KEPT))
 
 
 _ROLES = {"assistant": AssistantMessage, "user": UserMessage, "tool": ToolMessage}
