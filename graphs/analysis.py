@@ -26,7 +26,7 @@ from pydantic import Field
 from graphs.analysts.handoff import AnswersWanted
 from graphs.checkpoints import sqlite_checkpoints
 from trace_agents.analysis.analyst import Analyst, BatchedAnalyst, Discovered, RunLabels
-from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, conclude, joined_runs
+from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact, conclude, covered, joined_runs
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import UsageError
@@ -264,7 +264,7 @@ async def arun_analysis(
         async with sqlite_checkpoints(checkpoint) as saver:
             graph = build_analysis_graph(analyst, config, saver)
             state = await _run(graph, analyst, context, {"configurable": {"thread_id": thread}})
-    return _analysis(state, analyst, config)
+    return _analysis(state, analyst, config, context.usable)
 
 
 def run_analysis(
@@ -313,17 +313,22 @@ def _thread(trajectories: Sequence[Trajectory], analyst: Analyst, config: Analys
     return digest([analyst.name, settings, config.model_dump(mode="json", exclude={"concurrency"}), content])
 
 
-def _analysis(state: AnalysisState, analyst: Analyst, config: AnalysisConfig) -> Analysis:
+def _analysis(
+    state: AnalysisState, analyst: Analyst, config: AnalysisConfig, trajectories: Sequence[Trajectory]
+) -> Analysis:
     counts = state["counts"]
+    candidates = tuple(Candidate.model_validate(entry) for entry in state["candidates"])
+    runs = tuple(RunLabels.model_validate(run) for run in state["runs"])
     return Analysis(
         summary=CapabilitiesArtifact(
             analyst=analyst.name,
             thresholds=config.thresholds,
-            capabilities=tuple(Candidate.model_validate(entry) for entry in state["candidates"]),
+            capabilities=candidates,
+            covered=covered(candidates, runs, trajectories),
             trajectories=counts["trajectories"],
             tasks=counts["tasks"],
             failed=counts["failed"],
             excluded=counts["excluded"],
         ),
-        runs=tuple(RunLabels.model_validate(run) for run in state["runs"]),
+        runs=runs,
     )

@@ -14,8 +14,8 @@ from reading_model import read, rows, talks
 from reading_server import ReadingServer, serving
 
 from graphs.analysts.models import KEY_VARIABLE, load_chat_model
-from graphs.analysts.notes import AnalystNotes
 from trace_agents.analysis.handoff import HandoffFolder
+from trace_agents.analysis.notes import AnalystNotes
 from trace_agents.analysis.results import CapabilitiesArtifact
 from trace_agents.cli import main
 from trace_agents.errors import UsageError
@@ -105,7 +105,12 @@ def test_statistics_beside_a_reader_have_a_column_of_their_own(
 ) -> None:
     assert main([*command, "--llm", f"{server.url}#reader", "--both"]) == 0
     assert "statistics" in capsys.readouterr().out
-    assert all(one.agreement is not None for one in summary(tmp_path).capabilities)
+    found = summary(tmp_path)
+    assert all(one.agreement is not None for one in found.capabilities)
+    notes = AnalystNotes.model_validate_json((tmp_path / "out" / "analyst.json").read_text())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert notes.spent.partition(";")[0] in page
+    assert f"{found.covered} of {found.failed} lack one or more" in page
 
 
 def test_a_hand_off_says_what_is_open_and_how_to_go_on(

@@ -39,7 +39,7 @@ def test_it_writes_its_files_and_prints_the_tables(
     assert main(["analyze", str(clinic_file), "--out", str(tmp_path / "out"), "--runs", "5"]) == 0
     printed = capsys.readouterr().out
     summary = CapabilitiesArtifact.model_validate_json((tmp_path / "out" / "capabilities.json").read_text())
-    assert summary.version == 2
+    assert summary.version == 3
     assert summary.kept
     assert (summary.trajectories, summary.tasks, summary.thresholds.keep_in) == (176, 22, 4)
     for candidate in summary.kept:
@@ -47,6 +47,7 @@ def test_it_writes_its_files_and_prints_the_tables(
         assert f"{candidate.selection.passes}/5" in printed
         assert len(candidate.evidence) >= 5
     rows = [LabelRow.model_validate_json(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    assert f"together {summary.covered} of {summary.failed}" in printed
     drawn = 0.8 * 176
     assert len(rows) == pytest.approx(5 * drawn * len(summary.capabilities), rel=0.1)
     assert {row.label for row in rows} == set(Label)

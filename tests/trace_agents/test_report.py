@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from sample_run import CONFIG, HOSTILE, trace, write_sample_analysis, write_sample_run
 
+from trace_agents.analysis.agreement import Agreement
+from trace_agents.analysis.notes import AnalystNotes
+from trace_agents.analysis.requests import Usage
 from trace_agents.analysis.results import Analysis
 from trace_agents.artifacts import EvaluationArtifact
 from trace_agents.config import RunConfig
@@ -292,6 +295,29 @@ def test_the_page_says_how_far_two_analysts_agree_only_where_two_looked(tmp_path
     source = build_report(tmp_path).read_text(encoding="utf-8")
     assert "two analysts" in source
     assert '<td class="num" data-label="two analysts">0.65</td>' in source
+
+
+def test_the_page_says_what_a_reader_took_and_where_the_statistics_agree(tmp_path: Path) -> None:
+    write_sample_analysis(tmp_path, agreement=0.65)
+    like = Agreement(capability="look-up", other="s", other_title="Looks & acts", kappa=0.65, overlap=0.5, agrees=True)
+    usage = Usage(answered=9, refused=1, input_tokens=9000, output_tokens=90)
+    AnalystNotes(
+        analyst="a:model",
+        prompts="p",
+        context_tokens=1000,
+        usage=usage,
+        cost=0.03,
+        answered_by={"Ann & Bo": 9},
+        statistics=(like,),
+    ).write(tmp_path)
+    text = "".join(Page(build_report(tmp_path).read_text(encoding="utf-8")).text)
+    assert "The statistics agree: “Looks & acts”, κ 0.65, 50 % of the failures that either calls lacking." in (
+        text.replace("\u202f", " ")
+    )
+    assert (
+        "9 requests answered by a:model; 1 answers refused and asked again; 9,000 tokens read, 90 written; cost 0.03; "
+        "answers by Ann & Bo (9)"
+    ) in text
 
 
 def test_the_page_of_a_huge_analysis_stays_small_and_keeps_its_evidence(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def cohen(both: int, first: int, second: int, total: int) -> float | None:
 def with_agreement(analysis: Analysis, found: tuple[Agreement, ...], second: Analysis | None = None) -> Analysis:
     """The analysis with how far the second one agrees with each of its capabilities: κ, no less than 0.
 
-    A capability of a reader is words only. Where one of `second` has its labels, it gets that one's checkable statement:
+    A capability of a reader is words only. Where one of `second` has its labels, it gets the checkable statement of it:
     what a family's behaviour is compared by.
     """
     matched = {one.capability: one for one in found}

@@ -81,10 +81,11 @@ class LabelRow(Artifact):
 class CapabilitiesArtifact(Artifact):
     """`capabilities.json`: the dictionary, what was measured, and what was kept.
 
-    Version 2 added least support, intervals, agreement and overlap; version 1 is read without them.
+    Version 2 added least support, intervals, agreement and overlap, version 3 what the kept ones cover together; older
+    files are read without them.
     """
 
-    version: Literal[1, 2] = 2  # type: ignore[assignment]
+    version: Literal[1, 2, 3] = 3  # type: ignore[assignment]
     analyst: str
     thresholds: Thresholds
     trajectories: int
@@ -93,6 +94,9 @@ class CapabilitiesArtifact(Artifact):
     failed: int
     excluded: int
     """Trajectories left out because infrastructure failed."""
+    covered: int | None = None
+    """Failed trajectories that lack at least one kept capability, by the majority of the runs; None in files of schema
+    version 1 or 2."""
     capabilities: tuple[Candidate, ...]
     """Kept first, each part by falling mean coverage."""
 
@@ -211,6 +215,14 @@ def conclude(
         )
         for one in selections
     )
+
+
+def covered(candidates: Sequence[Candidate], runs: Sequence[RunLabels], trajectories: Sequence[Trajectory]) -> int:
+    """Failed trajectories that lack at least one kept capability, by the majority of the runs."""
+    verdicts = Verdicts(runs)
+    kept = [one.capability.name for one in candidates if one.selection.kept]
+    failed = [one.id for one in trajectories if one.success is False]
+    return sum(any(verdicts.label(name, identity) is Label.LACKING for name in kept) for identity in failed)
 
 
 def _figures(

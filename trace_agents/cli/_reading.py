@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from graphs.analysis import AnalysisConfig
     from graphs.analysts.language import LanguageConfig
     from graphs.analysts.mind import Mind
-    from graphs.analysts.notes import AnalystNotes
     from trace_agents.analysis import Analysis
+    from trace_agents.analysis.notes import AnalystNotes
 
 CHECKPOINT = "analysis.sqlite"
 """In the output folder: the graph's checkpoints and the answers."""
@@ -110,20 +110,3 @@ def show_open(folder: HandoffFolder, again: str, as_json: bool = False) -> None:
         f"answer with `trace-agents handoff answer {folder.path} ID FILE`, or let an agent do it through "
         f"`trace-agents handoff serve {folder.path}` (MCP); then {again} to go on"
     )
-
-
-def usage_line(notes: AnalystNotes) -> str:
-    """What the answers took, in one line."""
-    used = notes.usage
-    parts = [f"{used.answered} requests answered by {notes.analyst}"]
-    if used.refused:
-        parts.append(f"{used.refused} answers refused and asked again")
-    if used.retried:
-        parts.append(f"{used.retried} calls repeated")
-    if used.input_tokens or used.output_tokens:
-        parts.append(f"{used.input_tokens:,} tokens read, {used.output_tokens:,} written")
-    if used.unmetered:
-        parts.append(f"{used.unmetered} answers without a token count")
-    if notes.cost is not None:
-        parts.append(f"cost {notes.cost:.2f}")
-    return "; ".join(parts)

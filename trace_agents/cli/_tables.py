@@ -170,7 +170,9 @@ def analysis_tables(summary: CapabilitiesArtifact) -> Iterator[RenderableType]:
 def _candidates(summary: CapabilitiesArtifact, shown: list[Candidate]) -> Table:
     compared = any(candidate.agreement is not None for candidate in summary.capabilities)
     kept = len(summary.kept)
-    table = _table(f"\n{kept} of {len(summary.capabilities)} capabilities kept, by coverage of the failures")
+    table = _table(
+        f"\n{kept} of {len(summary.capabilities)} capabilities kept, by coverage of the failures{_together(summary)}"
+    )
     table.add_column("capability", overflow="fold", min_width=18)
     for heading in ("Δ (95 %)", "Cov (95 %)", "runs", "α", *(["κ"] if compared else []), "failures"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -193,6 +195,12 @@ def _candidates(summary: CapabilitiesArtifact, shown: list[Candidate]) -> Table:
     table.caption = f"{notes}\n {bars(summary.thresholds)}"
     table.caption_justify = "left"
     return table
+
+
+def _together(summary: CapabilitiesArtifact) -> str:
+    if summary.covered is None or not summary.failed or not summary.kept:
+        return ""
+    return f"; together {_count(summary.covered)} of {_count(summary.failed)}"
 
 
 def bars(needed: Thresholds) -> str:

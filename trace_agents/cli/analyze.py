@@ -10,15 +10,15 @@ import typer
 
 from trace_agents.analysis.handoff import HandoffFolder
 from trace_agents.analysis.requests import prices_of
-from trace_agents.cli._reading import Reader, Reading, show_open, usage_line
+from trace_agents.cli._reading import Reader, Reading, show_open
 from trace_agents.cli._validation import validation
 from trace_agents.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from graphs.analysts.notes import AnalystNotes
     from trace_agents.analysis import Analysis
+    from trace_agents.analysis.notes import AnalystNotes
     from trace_agents.contrast import Thresholds
     from trace_agents.importers import LoadReport, Outcomes
 
@@ -208,7 +208,7 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
         return
     _show(screen, analysis, report)
     if notes is not None:
-        screen.print(_plain(usage_line(notes)))
+        screen.print(_plain(notes.spent))
     screen.print(f"written: {' and '.join(str(file) for file in written)}", highlight=False, soft_wrap=True)
 
 

@@ -13,10 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from trace_agents.analysis.aggregate import Overlap
+from trace_agents.analysis.agreement import Agreement
+from trace_agents.analysis.notes import FILE, AnalystNotes
 from trace_agents.analysis.results import CAPABILITIES, LABELS, Candidate, CapabilitiesArtifact
 from trace_agents.errors import UsageError
 from trace_agents.files import read_lines
 from trace_agents.report.conversations import Browsable, browse
+from trace_agents.runstore import read_model
 
 LARGEST_MATRIX = 16
 """Capabilities in the overlap matrix, at most."""
@@ -41,6 +44,8 @@ class Findings:
     trajectories: Browsable
     labels: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Trajectory → capability → majority label, its share of the runs, and its deciding step; embedded ones only."""
+    notes: AnalystNotes | None = None
+    """What a reader took, and where the statistics agree with it; None where no reader looked."""
 
     @property
     def kept(self) -> Sequence[Candidate]:
@@ -57,6 +62,12 @@ class Findings:
     def compared(self) -> bool:
         """A second analyst looked, so there is a column for what it says."""
         return any(candidate.agreement is not None for candidate in (*self.kept, *self.others))
+
+    @property
+    def agreements(self) -> dict[str, Agreement]:
+        """Capability → the statistical one whose labels are most alike, where the statistics looked too."""
+        found = (self.notes.statistics if self.notes else None) or ()
+        return {one.capability: one for one in found if one.other is not None}
 
     @property
     def overlap_rows(self) -> Sequence[OverlapRow]:
@@ -94,7 +105,18 @@ def read_findings(folder: Path, trajectories: Sequence[str]) -> Findings:
     analysis = read_capabilities(folder / CAPABILITIES) if (folder / CAPABILITIES).exists() else None
     paths = [folder / name for name in trajectories if (folder / name).exists()]
     found = Findings(analysis, browse(paths, analysis.named if analysis else ()))
-    return Findings(analysis, found.trajectories, read_labels(folder / LABELS, found.browsable))
+    return Findings(
+        analysis, found.trajectories, read_labels(folder / LABELS, found.browsable), read_notes(folder / FILE)
+    )
+
+
+def read_notes(path: Path) -> AnalystNotes | None:
+    """`analyst.json`; None without the file.
+
+    Raises:
+        UsageError: it is not what this package writes.
+    """
+    return read_model(path, AnalystNotes) if path.exists() else None
 
 
 def read_capabilities(path: Path) -> CapabilitiesArtifact:
