@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -244,6 +245,23 @@ def test_what_is_wrong_with_a_column_is_said(
     path = write(tmp_path / "a.jsonl", {"task_id": "t", "messages": CHAT} | row)
     with pytest.raises(UsageError, match=f"row 1 of .*{reason}"):
         load_trajectories(path, outcomes=outcomes)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz"])
+def test_packed_files_are_read_like_plain_ones_alone_and_in_a_folder(tmp_path: Path, name: str) -> None:
+    row = {"task_id": "7", "success": True, "messages": [{"role": "user", "content": "Hi, ünï"}]}
+    packed = tmp_path / name
+    packed.write_bytes(gzip.compress((json.dumps([row]) if name == "a.json.gz" else json.dumps(row) + "\n").encode()))
+    for path in (packed, tmp_path):
+        (one,) = load_trajectories(path).trajectories
+        assert one.messages[0].content == "Hi, ünï"
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"x" * 100_000)[:60]])
+def test_a_packed_file_that_is_broken_is_refused_with_the_remedy(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"is no whole gzip file .*: fetch or compress it again"):
+        load_trajectories(tmp_path / "a.jsonl.gz")
 
 
 def test_half_a_character_does_not_cost_the_row(tmp_path: Path) -> None:

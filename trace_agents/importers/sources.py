@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trace_agents.errors import UsageError
 from trace_agents.importers.json_stream import JsonStream
@@ -13,6 +15,9 @@ from trace_agents.importers.rows import Row
 
 HOLDERS = ("simulations", "per_scenario_results", "runs", "traces")
 """Keys under which an object may hold a list of rows; what stands beside the list is their context."""
+
+ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+"""Of the names of files that a folder stands for."""
 
 _BESIDE = {
     "simulations": ("info",),
@@ -31,20 +36,34 @@ def rows_of(path: Path) -> Iterator[Row]:
     """
     if not path.is_file():
         raise UsageError(f"missing file {str(path)!r}: give the path of a file or folder of trajectories")
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        kind = _kind(stream)
-        stream.seek(0)
-        if kind == "lines":
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield from _unpacked(_parsed(path, number, line))
-            return
-        try:
-            yield from _array(path, JsonStream(stream)) if kind == "array" else _object(path, JsonStream(stream))
-        except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            told = f"begins like a JSON {kind} and is none ({reason})"
-            raise UsageError(f"{str(path)!r} {told}: mend the file") from error
+    try:
+        with _opened(path) as stream:
+            yield from _rows(path, stream)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UsageError(f"{str(path)!r} is no whole gzip file ({error}): fetch or compress it again") from error
+
+
+def _opened(path: Path) -> TextIO:
+    """The file's text; one that ends in `.gz` is unpacked as it is read."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-8", errors="replace")
+
+
+def _rows(path: Path, stream: TextIO) -> Iterator[Row]:
+    kind = _kind(stream)
+    stream.seek(0)
+    if kind == "lines":
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield from _unpacked(_parsed(path, number, line))
+        return
+    try:
+        yield from _array(path, JsonStream(stream)) if kind == "array" else _object(path, JsonStream(stream))
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        told = f"begins like a JSON {kind} and is none ({reason})"
+        raise UsageError(f"{str(path)!r} {told}: mend the file") from error
 
 
 def _kind(stream: Iterable[str]) -> str:
@@ -153,5 +172,5 @@ def files_in(folder: Path) -> Iterator[Path]:
     """Files of JSON under a folder, in order; hidden ones are left out."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix in (".json", ".jsonl") and path.is_file() and not hidden:
+        if path.name.endswith(ENDINGS) and path.is_file() and not hidden:
             yield path
