@@ -61,6 +61,8 @@ class LanguageConfig(Record):
     """Tokens of a request and its answer together."""
     candidates: int = Field(default=10, ge=1)
     """Most capabilities that one discovery batch, and the dictionary, may name."""
+    least: int = Field(default=10, ge=1)
+    """Fewest failed, and fewest successful, trajectories that are worth reading: fewer cannot be contrasted."""
     seed: int = 0
     """Of the order in which each run shows trajectories and capabilities."""
     evidence: tuple[Statement, ...] = ()
@@ -93,7 +95,14 @@ class LanguageAnalyst:
         return self.mind if isinstance(self.mind, Courier) else None
 
     def begin(self, trajectories: Sequence[Trajectory], analysis: str, checkpoint: Path | None) -> None:
-        """See `BatchedAnalyst`."""
+        """See `BatchedAnalyst`; refuses what cannot be contrasted before anybody is asked."""
+        failed = sum(one.success is False for one in trajectories)
+        for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
+            if number < self.config.least:
+                raise UsageError(
+                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give "
+                    f"{self.config.least} or more of each outcome (more tasks, more trials, or another agent)"
+                )
         self._rules = shared_rules(trajectories)
         self._tools = tool_lines(trajectories)
         self._texts = {}
@@ -125,21 +134,22 @@ class LanguageAnalyst:
         """The canonical dictionary; what a single batch gave is canonical as it is."""
         if len(parts) == 1:
             return list(parts[0])
-        found = [(reader, entry) for reader, part in enumerate(parts, start=1) for entry in part]
+        found = [(number, entry) for number, part in enumerate(parts, start=1) for entry in part]
         if not found:
             return []
         candidates = [
             {
                 "title": entry.capability.title,
                 "description": entry.capability.description,
-                "reader": reader,
+                "part": number,
                 "examples": len(entry.examples),
             }
-            for reader, entry in found
+            for number, entry in found
         ]
         schema = merge_schema(len(found), self.config.candidates)
-        about = f"one dictionary from {len(found)} candidates of {len(parts)} readers"
-        request = make_request("merge", about, schema, candidates=candidates, most=self.config.candidates)
+        about = f"one dictionary from {len(found)} candidates of {len(parts)} parts"
+        values = {"candidates": candidates, "parts": len(parts), "most": self.config.candidates}
+        request = make_request("merge", about, schema, **values)
         answer = await self.mind.ask(request)
         return [
             _merged(name, entry, [found[number - 1][1] for number in entry.merges])

@@ -86,7 +86,7 @@ def _entry(name: str, more: dict[str, Any]) -> dict[str, Any]:
 
 def _merge(prompt: str) -> dict[str, Any]:
     found: dict[str, list[int]] = {}
-    for number, title in re.findall(r"^(\d+)\. (.*?) \(reader", prompt, re.M):
+    for number, title in re.findall(r"^(\d+)\. (.*?) \(part", prompt, re.M):
         name = next(name for name, (known, _) in CAPABILITIES.items() if known == title)
         found.setdefault(name, []).append(int(number))
     return {"capabilities": {name: _entry(name, {"merges": numbers}) for name, numbers in found.items()}}

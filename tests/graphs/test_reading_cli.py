@@ -149,6 +149,22 @@ def test_a_context_too_small_is_refused_and_leaves_the_folder_free(
     assert "for answers, 1:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("failed", "kind"), [(0, "0 failed"), (30, "0 successful"), (5, "5 failed")])
+def test_what_cannot_be_contrasted_is_refused_before_anybody_is_asked(
+    failed: int, kind: str, server: ReadingServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [one.model_copy(update={"success": number >= failed}) for number, one in enumerate(talks()[:30])]
+    (tmp_path / "talks.jsonl").write_text(rows(some), encoding="utf-8")
+    command = ["analyze", str(tmp_path / "talks.jsonl"), "--out", str(tmp_path / "out")]
+    for reader in (["--llm", f"{server.url}#reader"], ["--handoff", str(tmp_path / "asked")]):
+        assert main([*command, *reader]) == 2
+        error = capsys.readouterr().err
+        assert f"{kind} trajectories of 30 are too few to contrast: give 10 or more of each outcome" in error
+        assert error.count("\n") == 1
+    assert not server.prompts
+    assert not (tmp_path / "asked").exists()
+
+
 BAD = {
     "--llm 'a:b' and --handoff 'x' are two analysts": ["--llm", "a:b", "--handoff", "x"],
     "--wait is for --handoff DIR": ["--wait"],
