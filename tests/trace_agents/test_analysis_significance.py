@@ -18,11 +18,14 @@ from trace_agents.analysis.significance import (
     likelihood_ratio,
     permutation_p,
     permuted,
+    prior_weights,
     replicated,
     shown_within,
     within_tasks,
 )
 
+PLAIN = np.zeros(1, dtype=bool)
+"""One statement that is no guard."""
 LETTERS = {"N": NA, "P": PRESENT, "L": LACKING}
 
 
@@ -51,7 +54,7 @@ def test_counts_split_labels_by_outcome() -> None:
 
 def test_within_task_contrast_is_the_mantel_haenszel_statistic() -> None:
     """Two tasks of four: worked out by hand from Σ(a − E) and ΣV of the hypergeometric."""
-    within = within_tasks(labels("LLPP LPPP"), outcomes("--++ -+-+"))
+    within = within_tasks(labels("LLPP LPPP"), outcomes("--++ -+-+"), PLAIN)
     expected = (2 - 1) + (1 - 0.5)
     variance = 2 * 2 * 2 * 2 / (16 * 3) + 1 * 3 * 2 * 2 / (16 * 3)
     assert within.z[0] == pytest.approx(expected / np.sqrt(variance))
@@ -59,23 +62,23 @@ def test_within_task_contrast_is_the_mantel_haenszel_statistic() -> None:
 
 
 def test_a_task_where_nothing_varies_tells_nothing() -> None:
-    within = within_tasks(labels("LLPP LLLL PPPP", "LLLL LLLL LLLL"), outcomes("---- -+-+ --++"))
+    within = within_tasks(labels("LLPP LLLL PPPP", "LLLL LLLL LLLL"), outcomes("---- -+-+ --++"), PLAIN.repeat(2))
     assert list(within.tasks) == [0, 0]
     assert list(within.z) == [0, 0]
 
 
 def test_a_gap_between_tasks_alone_is_not_shown_within_tasks() -> None:
     between = labels("LLLL LLLL PPPP PPPP")
-    assert not shown_within(between, outcomes("---- ---+ ++++ +++-"))[0]
+    assert not shown_within(between, outcomes("---- ---+ ++++ +++-"), PLAIN)[0]
     inside = labels("LLPP LLPP LLPP LLPP")
-    assert shown_within(inside, outcomes("--++ --++ --++ --++"))[0]
+    assert shown_within(inside, outcomes("--++ --++ --++ --++"), PLAIN)[0]
 
 
 def test_single_trials_are_not_asked_for_a_contrast_within_tasks() -> None:
     single = outcomes("- - + +")
     assert not replicated(single)
     assert replicated(outcomes("--+ -++"))
-    assert shown_within(labels("LLPP"), single)[0]
+    assert shown_within(labels("LLPP"), single, PLAIN)[0]
 
 
 def test_a_necessary_and_sufficient_statement_explains_the_entropy_of_the_outcomes() -> None:
@@ -108,10 +111,10 @@ def test_the_likelihood_ratio_is_half_the_g_statistic() -> None:
 def test_what_a_few_tasks_show_is_not_laid_on_many_that_always_fail() -> None:
     few = labels("LLPP LLPP " + "LLLL " * 10)
     outcome = outcomes("--++ --++ " + "---- " * 10)
-    within = within_tasks(few, outcome)
+    within = within_tasks(few, outcome, PLAIN)
     assert within.contested[0] == pytest.approx(4 / 44)
     assert within.z[0] > 1.64
-    assert not shown_within(few, outcome)[0]
+    assert not shown_within(few, outcome, PLAIN)[0]
 
 
 def test_shuffles_keep_each_tasks_number_of_trials_and_the_outcomes_clusters() -> None:
@@ -131,5 +134,25 @@ def test_discoveries_are_those_of_benjamini_and_hochberg() -> None:
     rng = np.random.default_rng(0)
     p = np.concatenate([rng.random(200), rng.random(30) * 1e-3])
     for rate in (0.01, 0.05, 0.2):
-        assert np.array_equal(discoveries(p, rate), false_discovery_control(p) <= rate)
-    assert not discoveries(np.array([]), 0.05).size
+        assert np.array_equal(discoveries(p, rate, np.ones(len(p))), false_discovery_control(p) <= rate)
+    assert not discoveries(np.array([]), 0.05, np.array([])).size
+
+
+def test_what_is_written_down_needs_less_evidence_and_the_rest_more() -> None:
+    written = np.arange(200) < 10
+    weights = prior_weights(written)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[0] == 10
+    assert weights[-1] == pytest.approx(100 / 190)
+    p = np.random.default_rng(1).random(200) * np.where(written, 1e-2, 1)
+    expected = false_discovery_control(np.minimum(p / weights, 1)) <= 0.1
+    assert np.array_equal(discoveries(p, 0.1, weights), expected)
+    assert expected.any()
+    for none in (np.zeros(5, dtype=bool), np.ones(5, dtype=bool), np.zeros(0, dtype=bool)):
+        assert np.array_equal(prior_weights(none), np.ones(len(none)))
+
+
+def test_a_trial_to_which_a_guard_does_not_apply_is_contrasted_with_those_that_did_the_deed() -> None:
+    row, outcome = labels("LLNN LNNN"), outcomes("--++ -+-+")
+    assert within_tasks(row, outcome, PLAIN).z[0] == 0
+    assert within_tasks(row, outcome, ~PLAIN).z[0] == within_tasks(labels("LLPP LPPP"), outcome, PLAIN).z[0] > 0

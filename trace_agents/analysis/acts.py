@@ -32,9 +32,11 @@ class Refrain(Statement):
     tool: str
     facts: tuple[Fact, ...] = ()
     """Facts of one result, seen before the call; none: never calls the tool."""
+    asked: tuple[str, ...] = ()
+    """Terms of the user's words that ask for the tool; empty where none are known."""
 
     def judge(self, view: View) -> Finding:
-        """LACKING at the first forbidden call that worked; NA where the facts were never seen."""
+        """LACKING at the first forbidden call that worked; NA where the facts were never seen, or nobody asked."""
         if not self.facts:
             calls = [call for call in view.by_tool.get(self.tool, ()) if call.ok]
             return verdict(not calls, calls[0].at if calls else view.last)
@@ -55,7 +57,8 @@ class Refrain(Statement):
             before = [source for source in sources if source.at < call.at and linked(call, source)] if call.ok else []
             if before:
                 calls.append((call.at, before[-1], call))
-        return calls, [(source.result_at, source, None) for source in sources]
+        asked = not self.asked or not view.user_terms.isdisjoint(self.asked)
+        return calls, [(source.result_at, source, None) for source in sources] if asked else []
 
 
 class Before(Statement):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trace_agents.analysis.english import words_of
+from trace_agents.analysis.instructions import Instructions, instructions_of
 from trace_agents.analysis.statements import Fact
-from trace_agents.analysis.values import identifier_pattern, mentions, stem, words
+from trace_agents.analysis.values import identifier_pattern, stem
 from trace_agents.analysis.views import View, leaf_name
 from trace_agents.types import ToolSpec
 
@@ -44,6 +45,8 @@ class Catalog:
     """Claims about result fields with few values or with an order, most frequent first."""
     intents: Mapping[str, tuple[str, ...]]
     """Tool → terms of the user's words that ask for it."""
+    rules: Mapping[str, tuple[Fact, ...]]
+    """Writing tool → facts that the agent's instructions name in one breath with it."""
 
 
 def survey(views: Sequence[View]) -> Catalog:
@@ -54,12 +57,17 @@ def survey(views: Sequence[View]) -> Catalog:
     tools = tuple(sorted({*specs, *called} - {""}, key=lambda name: (-called[name], name)))
     writes = frozenset(tool for tool in tools if is_write(tool, specs.get(tool), views))
     told = frozenset(tool for tool in writes if says_write(tool, specs.get(tool)))
+    written = instructions_of(views)
+    facts = _facts(views, told, written)
+    # Rules that the agent has to keep are about what its instructions name; other fields are only there by chance.
+    named = [fact for fact in facts if written.speak_of(fact)] if written.passages else facts
     return Catalog(
         tools=tools,
         writes=writes,
         identifiers=_identifiers(views),
-        facts=tuple(_named_by_instructions(_facts(views, told), views)),
+        facts=tuple(named),
         intents=_intents(views, [tool for tool in tools if called[tool]]),
+        rules={tool: written.beside(tool, named) for tool in tools if tool in writes},
     )
 
 
@@ -118,7 +126,7 @@ def _identifiers(views: Sequence[View]) -> dict[str, str]:
     return {name: pattern for name, pattern in patterns.items() if pattern is not None}
 
 
-def _facts(views: Sequence[View], writes: frozenset[str]) -> list[Fact]:
+def _facts(views: Sequence[View], writes: frozenset[str], written: Instructions) -> list[Fact]:
     """Claims about what reads return: equalities where values are few, thresholds where they are numbers or dates.
 
     Fields outside lists come first, categorical before ordered, frequent before rare. Fields inside lists are
@@ -137,31 +145,8 @@ def _facts(views: Sequence[View], writes: frozenset[str]) -> list[Fact]:
             continue
         ranked.append((inside, False, -total, path, _equalities(tool, path, values, least)))
         if not inside:
-            ranked.append((inside, True, -total, path, _thresholds(tool, path, values)))
+            ranked.append((inside, True, -total, path, _thresholds(tool, path, values, written)))
     return [fact for *_, facts in sorted(ranked, key=lambda entry: entry[:4]) for fact in facts]
-
-
-def _named_by_instructions(facts: list[Fact], views: Sequence[View]) -> list[Fact]:
-    """Facts that the agent's written instructions speak of, by field or by value; all where nothing is written.
-
-    Rules that the agent has to keep are about what the instructions name; other fields are only there by chance.
-    """
-    instructions = {view.system_padded for view in views if view.system_padded.strip()}
-    if not instructions:
-        return facts
-    text = " ".join(sorted(instructions))
-    return [fact for fact in facts if _speaks_of(text, fact)]
-
-
-def _speaks_of(text: str, fact: Fact) -> bool:
-    if (
-        fact.value.replace("_", " ").replace(" ", "").isalpha()
-        and len(fact.value) > 3
-        and fact.value not in ("true", "false")
-    ):
-        return mentions(text, fact.value)
-    named = [word for word in words(leaf_name(fact.field)) if len(word) > 2]
-    return bool(named) and all(f" {word}" in text for word in named)
 
 
 def _equalities(tool: str, path: str, values: Counter[str], least: int) -> list[Fact]:
@@ -174,11 +159,16 @@ def _equalities(tool: str, path: str, values: Counter[str], least: int) -> list[
     return [Fact(tool=tool, field=path, op=op, value=value) for op in ops for value in common]
 
 
-def _thresholds(tool: str, path: str, values: Counter[str]) -> list[Fact]:
+def _thresholds(tool: str, path: str, values: Counter[str], written: Instructions) -> list[Fact]:
+    """Cuts between a field's values: for dates those that the instructions state, where any parts them.
+
+    Otherwise they are the quintiles, of which data as good as any may choose one by chance.
+    """
     ordered = _ordered(list(values)) if len(values) > 4 else None
     if ordered is None:
         return []
-    cuts = dict.fromkeys(ordered[int(share * (len(ordered) - 1))] for share in (0.2, 0.4, 0.6, 0.8))
+    stated = written.splitting(ordered) if _are_dates(ordered) else []
+    cuts = dict.fromkeys(stated or [ordered[int(share * (len(ordered) - 1))] for share in (0.2, 0.4, 0.6, 0.8)])
     ops: tuple[Literal[">=", "<="], ...] = (">=", "<=")
     return [Fact(tool=tool, field=path, op=op, value=cut) for cut in cuts for op in ops]
 
@@ -188,8 +178,11 @@ def _ordered(values: list[str]) -> list[str] | None:
     try:
         return sorted(values, key=float)
     except ValueError:
-        dates = all(len(value) >= 10 and value[:4].isdigit() and value[4] == value[7] == "-" for value in values)
-        return sorted(values) if dates else None
+        return sorted(values) if _are_dates(values) else None
+
+
+def _are_dates(values: Iterable[str]) -> bool:
+    return all(len(value) >= 10 and value[:4].isdigit() and value[4] == value[7] == "-" for value in values)
 
 
 def task_terms(views: Sequence[View], least_tasks: int = 3) -> dict[str, frozenset[str]]:

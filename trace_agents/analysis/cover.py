@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trace_agents.analysis.hardness import evidence
 from trace_agents.analysis.matrix import LabelMatrix
-from trace_agents.analysis.preference import complexity, is_cause
+from trace_agents.analysis.preference import is_cause
 from trace_agents.analysis.significance import LACKING, Counts, Floats, Outcomes, count, explained, shown_within
+from trace_agents.analysis.statements import Refrain
 
 
 @dataclass(frozen=True)
@@ -40,91 +42,108 @@ class Chosen:
     """Rows of candidates that it makes redundant, strongest first."""
 
 
-def stepwise(matrix: LabelMatrix, outcomes: Outcomes, config: CoverConfig) -> list[Chosen]:
+def stepwise(matrix: LabelMatrix, outcomes: Outcomes, costs_S: Floats, config: CoverConfig) -> list[Chosen]:
     """Choose statements greedily by the evidence that each adds among the trajectories left unexplained.
 
     Causes come before symptoms (`is_cause`). A trajectory is explained once a chosen statement is LACKING in it. A
     statement that is a mere consequence of a chosen one loses its contrast, or most of its failures, among the
     rest, and is absorbed; a second deficit of the same trajectories keeps its contrast in those that lack it alone,
     and is chosen too.
+
+    Args:
+        costs_S: nats that each statement's length costs (`complexity`).
     """
-    costs = np.array([complexity(statement) for statement in matrix.statements])
+    search = _Search(matrix, outcomes, costs_S, config, count(matrix.labels_ST, outcomes))
     causes = np.array([is_cause(statement) for statement in matrix.statements], dtype=bool)
     left = np.ones(len(outcomes.failed_T), dtype=bool)
     open_S = np.ones(len(matrix.statements), dtype=bool)
-    totals = count(matrix.labels_ST, outcomes)
     chosen: list[Chosen] = []
     for tier in (causes, ~causes):
         while len(chosen) < config.most:
-            gain = _gains(matrix, outcomes, left, totals, config)
-            gain = np.where(open_S & tier, gain, 0.0)
+            gain = np.where(open_S & tier, search.gains(left), 0.0)
             if not gain.any():
                 break
-            row = _sharpest(matrix, outcomes, int(gain.argmax()), gain > 0, totals, costs)
+            found = search.sharpest(int(gain.argmax()), gain > 0)
+            row = search.best_rule(found, gain > 0)
             lacking = matrix.labels_ST[row] == LACKING
             fresh = int((lacking & outcomes.failed_T & left).sum())
             left &= ~lacking
-            open_S[row] = False
-            absorbed = _redundant(matrix, outcomes, left, open_S, totals, config)
+            open_S[[found, row]] = False
+            absorbed = [int(other) for other in np.nonzero(open_S & (search.gains(left) <= 0))[0]]
             open_S[absorbed] = False
-            chosen.append(Chosen(row, fresh, tuple(_nearest(matrix, outcomes, row, absorbed))))
+            chosen.append(Chosen(row, fresh, tuple(search.nearest(row, absorbed))))
     return chosen
 
 
-def _sharpest(
-    matrix: LabelMatrix, outcomes: Outcomes, row: int, usable_S: NDArray[np.bool_], totals: Counts, costs: Floats
-) -> int:
-    """Of the usable statements that lack the failures of `row` and few others, the one that says best what is lacking.
+@dataclass(frozen=True)
+class _Search:
+    """What a cover is chosen from."""
 
-    That is the one with the widest gap, unless another is plainer, or decided earlier: what goes wrong first is the
-    cause, and what is told at the end its consequence.
-    """
-    lacking = (matrix.labels_ST == LACKING) & outcomes.failed_T
-    both = (lacking & lacking[row]).sum(axis=1)
-    alike = usable_S & (both >= 0.9 * lacking[row].sum()) & (both >= 0.75 * lacking.sum(axis=1))
-    return int(np.where(alike, totals.delta - 0.04 * costs - 0.3 * matrix.decided_S, -np.inf).argmax())
+    matrix: LabelMatrix
+    outcomes: Outcomes
+    costs_S: Floats
+    config: CoverConfig
+    totals: Counts
 
+    def sharpest(self, row: int, usable_S: NDArray[np.bool_]) -> int:
+        """Of the usable statements that lack the failures of `row` and few others, the one that says best what is
+        lacking.
 
-def _gains(
-    matrix: LabelMatrix, outcomes: Outcomes, left: NDArray[np.bool_], totals: Counts, config: CoverConfig
-) -> Floats:
-    """Evidence beyond complexity among the trajectories left; 0 where a statement does not qualify there."""
-    rest, labels = outcomes.subset(left), matrix.labels_ST[:, left]
-    counts = count(labels, rest)
-    gain = explained(counts) - np.array([complexity(statement) for statement in matrix.statements])
-    usable = _qualifies(counts, totals, outcomes, config) & shown_within(labels, rest)
-    return np.where(usable & (gain >= config.least_gain), gain, 0.0)
+        That is the one with the widest gap, unless another is plainer, or decided earlier: what goes wrong first is
+        the cause, and what is told at the end its consequence.
+        """
+        lacking = self._failures()
+        both = (lacking & lacking[row]).sum(axis=1)
+        alike = usable_S & (both >= 0.9 * lacking[row].sum()) & (both >= 0.75 * lacking.sum(axis=1))
+        worth = self.totals.delta - 0.04 * self.costs_S - 0.3 * self.matrix.decided_S
+        return int(np.where(alike, worth, -np.inf).argmax())
 
+    def best_rule(self, row: int, usable_S: NDArray[np.bool_]) -> int:
+        """Of the usable guards of a guard's tool, the one that tells most beyond the difficulty of tasks.
 
-def _redundant(
-    matrix: LabelMatrix,
-    outcomes: Outcomes,
-    left: NDArray[np.bool_],
-    open_S: NDArray[np.bool_],
-    totals: Counts,
-    config: CoverConfig,
-) -> list[int]:
-    gains = _gains(matrix, outcomes, left, totals, config)
-    return [int(row) for row in np.nonzero(open_S & (gains <= 0))[0]]
+        Which facts forbid a deed is seen in tasks that both fail and succeed. Tasks that fail in every trial, whatever
+        else is their reason, would lend their facts to the rule.
+        """
+        guard = self.matrix.statements[row]
+        if not isinstance(guard, Refrain) or not guard.facts:
+            return row
+        lacking = self._failures()
+        both = (lacking & lacking[row]).sum(axis=1)
+        same = [
+            isinstance(one, Refrain) and bool(one.facts) and one.tool == guard.tool for one in self.matrix.statements
+        ]
+        rivals = usable_S & np.array(same) & (both >= 0.75 * lacking.sum(axis=1))
+        rivals[row] = True
+        worth = evidence(self.matrix.labels_ST, self.outcomes, self.matrix.abstains_S) - self.costs_S
+        worth += 1e-3 * self.totals.delta  # Of one deed, the statement of the tasks that ask for it.
+        return int(np.where(rivals, worth, -np.inf).argmax())
 
+    def gains(self, left: NDArray[np.bool_]) -> Floats:
+        """Evidence beyond complexity among the trajectories left; 0 where a statement does not qualify there."""
+        rest, labels, abstains = self.outcomes.subset(left), self.matrix.labels_ST[:, left], self.matrix.abstains_S
+        gain = explained(count(labels, rest)) - self.costs_S
+        usable = self._qualifies(count(labels, rest)) & shown_within(labels, rest, abstains)
+        return np.where(usable & (gain >= self.config.least_gain), gain, 0.0)
 
-def _qualifies(counts: Counts, totals: Counts, outcomes: Outcomes, config: CoverConfig) -> NDArray[np.bool_]:
-    fresh = counts.lacking_failed
-    return (
-        (counts.delta >= config.least_gap)
-        & (totals.delta >= config.least_gap)
-        & (fresh >= config.fresh_share * totals.lacking_failed)
-        & (fresh >= max(3.0, config.fresh_coverage * outcomes.failed_T.sum()))
-    )
+    def _qualifies(self, counts: Counts) -> NDArray[np.bool_]:
+        fresh, config = counts.lacking_failed, self.config
+        return (
+            (counts.delta >= config.least_gap)
+            & (self.totals.delta >= config.least_gap)
+            & (fresh >= config.fresh_share * self.totals.lacking_failed)
+            & (fresh >= max(3.0, config.fresh_coverage * self.outcomes.failed_T.sum()))
+        )
 
+    def nearest(self, row: int, others: Sequence[int]) -> list[int]:
+        """`others` whose failures mostly lack `row` too, by falling overlap (Jaccard)."""
+        lacking = self._failures()
+        found = []
+        for other in others:
+            both = int((lacking[row] & lacking[other]).sum())
+            if both >= 0.5 * lacking[other].sum() and both:
+                found.append((-both / int((lacking[row] | lacking[other]).sum()), other))
+        return [other for _, other in sorted(found)]
 
-def _nearest(matrix: LabelMatrix, outcomes: Outcomes, row: int, others: Sequence[int]) -> list[int]:
-    """`others` whose failures mostly lack `row` too, by falling overlap (Jaccard)."""
-    mine = (matrix.labels_ST[row] == LACKING) & outcomes.failed_T
-    found = []
-    for other in others:
-        theirs = (matrix.labels_ST[other] == LACKING) & outcomes.failed_T
-        both = int((mine & theirs).sum())
-        if both >= 0.5 * theirs.sum() and both:
-            found.append((-both / int((mine | theirs).sum()), other))
-    return [other for _, other in sorted(found)]
+    def _failures(self) -> NDArray[np.bool_]:
+        """Failures that lack each statement (S × T)."""
+        return (self.matrix.labels_ST == LACKING) & self.outcomes.failed_T

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trace_agents.analysis.catalog import Catalog, survey
 from trace_agents.analysis.cover import Chosen, CoverConfig, stepwise
+from trace_agents.analysis.hardness import evidence
 from trace_agents.analysis.matrix import NARROWABLE, Conditions, LabelMatrix, conditions, label_all, themes, united
 from trace_agents.analysis.mining import propose
 from trace_agents.analysis.preference import complexity
@@ -19,16 +21,17 @@ from trace_agents.analysis.significance import (
     PRESENT,
     SLACK,
     Floats,
+    Labels,
     Outcomes,
     count,
     discoveries,
-    explained,
     likelihood_ratio,
     permutation_p,
     permuted,
+    prior_weights,
     shown_within,
 )
-from trace_agents.analysis.statements import Refrain, Statement
+from trace_agents.analysis.statements import Fact, Refrain, Statement
 from trace_agents.analysis.views import View
 
 _KEPT = 0.7
@@ -87,12 +90,14 @@ def discover(views: Sequence[View], config: DiscoveryConfig) -> Discovery:
     """Mine, test against chance, cover the failures, and unite what is one capability."""
     outcomes = outcomes_of(views)
     catalog = survey(views)
-    statements = sorted(propose(views, catalog), key=complexity)  # Of equal labels, the plainer statement stays.
+    cost = partial(complexity, rules=catalog.rules)
+    statements = sorted(propose(views, catalog), key=cost)  # Of equal labels, the plainer statement stays.
     matrix = label_all(statements, views).distinct()
     found = conditions(views, catalog)
-    good = _beyond_chance(matrix, found, outcomes, config)
-    good = good.take([row for row in range(len(good.statements)) if facts_matter(good, row, views, outcomes)])
-    chosen = stepwise(good, outcomes, config.cover)
+    written = np.array([_is_written(one, catalog) for one in matrix.statements], dtype=bool)
+    good = _beyond_chance(matrix, found, outcomes, written, config)
+    good = good.take([row for row in range(len(good.statements)) if _tells(good, row, views, outcomes, catalog)])
+    chosen = stepwise(good, outcomes, np.array([cost(one) for one in good.statements]), config.cover)
     groups = themes([good.statements[one.row] for one in chosen])
     entries = tuple(_entry(good, [chosen[index] for index in group]) for group in groups)
     return Discovery(catalog, entries, len(matrix.statements))
@@ -106,10 +111,25 @@ def _entry(matrix: LabelMatrix, chosen: Sequence[Chosen]) -> Entry:
     )
 
 
-def _beyond_chance(matrix: LabelMatrix, found: Conditions, outcomes: Outcomes, config: DiscoveryConfig) -> LabelMatrix:
+def _is_written(statement: Statement, catalog: Catalog) -> bool:
+    """A guard all of whose facts the agent's instructions name with its tool."""
+    if not isinstance(statement, Refrain) or not statement.facts:
+        return False
+    rules = catalog.rules.get(statement.tool, ())
+    return all(fact in rules for fact in statement.facts)
+
+
+def _beyond_chance(
+    matrix: LabelMatrix,
+    found: Conditions,
+    outcomes: Outcomes,
+    written_S: NDArray[np.bool_],
+    config: DiscoveryConfig,
+) -> LabelMatrix:
     """Statements, plain or under their best condition, that explain more than they do of shuffled outcomes.
 
-    The choice of the condition is repeated on every shuffle, so its freedom is accounted for.
+    The choice of the condition is repeated on every shuffle, so its freedom is accounted for. What the instructions
+    state (`written_S`) is tested at a lower price than what is guessed from the data.
     """
     rows = [row for row, statement in enumerate(matrix.statements) if isinstance(statement, NARROWABLE)]
     narrow = matrix.take(rows)
@@ -119,7 +139,8 @@ def _beyond_chance(matrix: LabelMatrix, found: Conditions, outcomes: Outcomes, c
     rng = np.random.default_rng(config.seed)
     null = [search.gains(permuted(outcomes, rng))[:2] for _ in range(config.permutations)]
     p = [permutation_p(real, np.array([one[kind] for one in null])) for kind, real in enumerate((plain, under))]
-    passed = discoveries(np.concatenate(p), config.false_discovery_rate)
+    weights = prior_weights(np.concatenate([written_S, written_S[rows]]))
+    passed = discoveries(np.concatenate(p), config.false_discovery_rate, weights)
     worth = passed[len(plain) :] & (under > plain[rows] + 2.0) & _needs_narrowing(narrow, found, best, outcomes)
     kept = matrix.take(np.nonzero(passed[: len(plain)])[0].tolist())
     return kept.joined(found.apply(narrow.take(np.nonzero(worth)[0].tolist()), best[worth].tolist()))
@@ -140,17 +161,28 @@ def _needs_narrowing(
     return excused | (after.lacking_failed >= _KEPT * before.lacking_failed)
 
 
-def facts_matter(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes: Outcomes) -> bool:
-    """Whether a guard's facts tell bad calls of its tool from good ones: without that, the tool's use is the matter."""
+def _tells(matrix: LabelMatrix, row: int, views: Sequence[View], outcomes: Outcomes, catalog: Catalog) -> bool:
     guard = matrix.statements[row]
+    written = catalog.rules.get(guard.tool, ()) if isinstance(guard, Refrain) else ()
+    return facts_matter(guard, matrix.labels_ST[row], views, outcomes, written)
+
+
+def facts_matter(
+    guard: Statement, labels_T: Labels, views: Sequence[View], outcomes: Outcomes, written: Collection[Fact]
+) -> bool:
+    """Whether a guard's facts tell bad calls of its tool from good ones: without that, the tool's use is the matter.
+
+    Facts that are not among the `written` rules have to tell more than chance would.
+    """
     if not isinstance(guard, Refrain) or not guard.facts:
         return True
-    called = label_all([guard.model_copy(update={"facts": ()})], views).labels_ST == LACKING
-    inside = called & (matrix.labels_ST[row] == LACKING)
-    split = count(np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8), outcomes)
+    called = label_all([Refrain(tool=guard.tool, when=guard.when)], views).labels_ST[0] == LACKING
+    inside = called & (labels_T == LACKING)
+    split = count(np.where(inside, LACKING, np.where(called, PRESENT, NA)).astype(np.int8)[None], outcomes)
     if not (called & ~inside).any():
         return True
-    return bool((split.delta > 0)[0] and likelihood_ratio(split)[0] >= _FACT_GAIN * len(guard.facts))
+    guessed = sum(fact not in written for fact in guard.facts)
+    return bool((split.delta > 0)[0] and likelihood_ratio(split)[0] >= _FACT_GAIN * guessed)
 
 
 @dataclass(frozen=True)
@@ -169,10 +201,13 @@ class _Search:
         A gain counts only where trials of one task show it too, in data that has several trials a task.
         """
         counts = count(self.matrix.labels_ST, outcomes)
-        plain = np.where(counts.lacking_failed >= self.least, explained(counts), 0.0)
-        plain = np.where(shown_within(self.matrix.labels_ST, outcomes), plain, 0.0)
+        labels, abstains = self.matrix.labels_ST, self.matrix.abstains_S
+        plain = np.where(counts.lacking_failed >= self.least, evidence(labels, outcomes, abstains), 0.0)
+        plain = np.where(shown_within(labels, outcomes, abstains), plain, 0.0)
         narrow, best = self.found.best_gains(self.narrow.labels_ST, self.suits_SC, outcomes, self.least)
         if self.suits_SC.size:
             labels = self.found.apply_labels(self.narrow.labels_ST, best)
-            narrow = np.where(shown_within(labels, outcomes), narrow, 0.0)
+            abstains = self.narrow.abstains_S
+            narrow = np.where(narrow > 0, evidence(labels, outcomes, abstains), 0.0)
+            narrow = np.where(shown_within(labels, outcomes, abstains), narrow, 0.0)
         return plain, narrow, best

@@ -18,9 +18,9 @@ from trace_agents.analysis.views import View
 
 def guards_together(statements: Sequence[Refrain]) -> list[list[int]]:
     """Indices of guards that look at the same calls: of one tool, by facts of one other tool, without conditions."""
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
     for index, guard in enumerate(statements):
-        groups.setdefault((guard.tool, guard.facts[0].tool), []).append(index)
+        groups.setdefault((guard.tool, guard.facts[0].tool, guard.asked), []).append(index)
     return list(groups.values())
 
 

@@ -31,6 +31,11 @@ class LabelMatrix:
     decided_S: Floats
     """How far into the trajectory LACKING is decided, on average: 0 at its first message, 1 at its last."""
 
+    @property
+    def abstains_S(self) -> NDArray[np.bool_]:
+        """Guards: a trajectory to which one does not apply has not done the deed either."""
+        return np.array([isinstance(one, Refrain) and bool(one.facts) for one in self.statements], dtype=bool)
+
     def take(self, rows: Sequence[int]) -> LabelMatrix:
         """The matrix of some statements."""
         chosen = list(rows)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from trace_agents.analysis.catalog import Catalog
+from trace_agents.analysis.catalog import Catalog, own_terms
 from trace_agents.analysis.statements import (
     Avoid,
     Before,
@@ -36,6 +36,10 @@ _MOST_FACTS = 80
 """Facts tried as guards, most frequent first."""
 _MOST_PAIRED = 30
 """Facts tried as guards two by two."""
+_MOST_RULES = 24
+"""Facts, named by the instructions in one breath with a tool, of which larger guards are put together."""
+_MOST_JOINED = 3
+"""Facts of the largest guards."""
 
 
 def propose(views: Sequence[View], catalog: Catalog) -> list[Statement]:
@@ -69,15 +73,20 @@ def _guards(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:
         if called[tool] < _LEAST:
             continue
         yield Refrain(tool=tool)
-        yield from (Refrain(tool=tool, facts=(fact,)) for fact in facts)
-        yield from (Refrain(tool=tool, facts=pair) for pair in _pairs(facts[:_MOST_PAIRED]))
+        # Only words of the tool's own name: others tell who calls it, and not who wants it.
+        asked = tuple(sorted(own_terms(tool, catalog.intents.get(tool, ()))))
+        sets = [*((fact,) for fact in facts), *_joined(facts[:_MOST_PAIRED], 2)]
+        for size in range(2, _MOST_JOINED + 1):
+            sets += _joined(catalog.rules.get(tool, ())[:_MOST_RULES], size)
+        for said in dict.fromkeys((asked, ())):
+            yield from (Refrain(tool=tool, facts=several, asked=said) for several in dict.fromkeys(sets))
 
 
-def _pairs(facts: Sequence[Fact]) -> Iterator[tuple[Fact, Fact]]:
-    """Pairs of facts on different fields of one tool's result."""
-    for one, two in combinations(facts, 2):
-        if one.tool == two.tool and one.field != two.field:
-            yield one, two
+def _joined(facts: Sequence[Fact], size: int) -> Iterator[tuple[Fact, ...]]:
+    """Sets of facts on different fields of one tool's result."""
+    for several in combinations(facts, size):
+        if len({fact.tool for fact in several}) == 1 and len({fact.field for fact in several}) == size:
+            yield several
 
 
 def _orders(views: Sequence[View], catalog: Catalog) -> Iterator[Statement]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from trace_agents.analysis.statements import AnyOf, Refrain, Statement
+from collections.abc import Collection, Mapping
+
+from trace_agents.analysis.statements import AnyOf, Fact, Refrain, Statement
 
 _CAUSES = frozenset(("obtain", "sweep", "recover", "source", "match", "cover", "report", "before", "grounded"))
 _PLAIN = {
@@ -19,13 +21,25 @@ _PLAIN = {
 _OTHER = 2.0
 
 
-def complexity(statement: Statement) -> float:
-    """Nats that a statement's length costs: of two that explain the same, the plainer one is chosen."""
+def complexity(statement: Statement, rules: Mapping[str, Collection[Fact]] | None = None) -> float:
+    """Nats that a statement's length costs: of two that explain the same, the plainer one is chosen.
+
+    Args:
+        rules: tool → facts that the instructions name with it (`Catalog.rules`). A guard of such facts is written down
+            and need not be guessed, so they cost nothing.
+    """
     if isinstance(statement, AnyOf):
         return 1.0 + 2.0 * len(statement.parts)
-    facts = len(getattr(statement, "facts", ()))
-    extras = 2.0 * len(statement.when) + 2.0 * max(facts - 1, 0) + (0.5 if getattr(statement, "remedy", None) else 0.0)
+    extras = 2.0 * len(statement.when) + (0.5 if getattr(statement, "remedy", None) else 0.0)
+    if isinstance(statement, Refrain):
+        extras += 2.0 * guessed(statement, rules)
     return extras + _PLAIN.get(statement.kind, _OTHER)
+
+
+def guessed(guard: Refrain, rules: Mapping[str, Collection[Fact]] | None) -> int:
+    """Facts of a guard that were chosen from the data alone; without instructions the first is not counted."""
+    written = sum(fact in (rules or {}).get(guard.tool, ()) for fact in guard.facts)
+    return max(len(guard.facts) - max(written, 1), 0)
 
 
 def is_cause(statement: Statement) -> bool:

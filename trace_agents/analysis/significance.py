@@ -89,6 +89,18 @@ def count(labels_ST: Labels, outcomes: Outcomes) -> Counts:
     )
 
 
+def prior_weights(written: NDArray[np.bool_]) -> Floats:
+    """Weights of mean 1 that leave half of the false discoveries to the hypotheses that are written down.
+
+    The agent's instructions say which rules matter before any outcome is known; the many that are mined from the data
+    share the other half.
+    """
+    named = int(written.sum())
+    if not 0 < named < len(written) / 2:
+        return np.ones(len(written))
+    return np.where(written, len(written) / (2 * named), len(written) / (2 * (len(written) - named)))
+
+
 def explained(counts: Counts) -> Floats:
     """Log-likelihood gain (nats) of telling LACKING from PRESENT when predicting failure among the applicable.
 
@@ -142,7 +154,7 @@ def replicated(outcomes: Outcomes) -> bool:
     return bool(np.median(np.bincount(outcomes.tasks_T)) >= 3) if len(outcomes.tasks_T) else False
 
 
-def shown_within(labels_ST: Labels, outcomes: Outcomes) -> NDArray[np.bool_]:
+def shown_within(labels_ST: Labels, outcomes: Outcomes, abstains_S: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Statements whose gap is not the work of task difficulty: trials of one task show it, in two tasks or more.
 
     A fair share of the failures must also lie in tasks where the capability was within reach of another trial: what
@@ -151,13 +163,18 @@ def shown_within(labels_ST: Labels, outcomes: Outcomes) -> NDArray[np.bool_]:
     """
     if not replicated(outcomes):
         return np.ones(len(labels_ST), dtype=bool)
-    within = within_tasks(labels_ST, outcomes)
+    within = within_tasks(labels_ST, outcomes, abstains_S)
     return (within.tasks >= 2) & (within.z >= _LEAST_Z) & (within.contested >= _LEAST_CONTESTED)
 
 
-def within_tasks(labels_ST: Labels, outcomes: Outcomes) -> Within:
-    """Contrast every statement within tasks."""
-    applicable, lacking = labels_ST != NA, labels_ST == LACKING
+def within_tasks(labels_ST: Labels, outcomes: Outcomes, abstains_S: NDArray[np.bool_]) -> Within:
+    """Contrast every statement within tasks.
+
+    Args:
+        abstains_S: statements about what is not to be done: a trial to which they do not apply has not done it either,
+            and is contrasted with the task's other trials.
+    """
+    applicable, lacking = (labels_ST != NA) | abstains_S[:, None], labels_ST == LACKING
     n, x_lacking = outcomes.by_task(applicable), outcomes.by_task(lacking)
     x_failed, both = outcomes.by_task(applicable & outcomes.failed_T), outcomes.by_task(lacking & outcomes.failed_T)
     weight = x_lacking * (n - x_lacking) / np.maximum(n, 1)
@@ -193,11 +210,19 @@ def permutation_p(observed_S: Floats, null_BS: Floats) -> Floats:
     return (1 + above) / (1 + len(pool))
 
 
-def discoveries(p: Floats, rate: float) -> NDArray[np.bool_]:
-    """Benjamini–Hochberg: which hypotheses to reject so that on average at most `rate` of the rejections are false."""
+def discoveries(p: Floats, rate: float, weights: Floats) -> NDArray[np.bool_]:
+    """Weighted Benjamini–Hochberg: which hypotheses to reject so that at most `rate` of the rejections are false.
+
+    Args:
+        p: one for each hypothesis.
+        rate: expected share of false rejections.
+        weights: what was thought of each hypothesis before the outcomes were seen, of mean 1 (Genovese, Roeder and
+            Wasserman, False discovery control with p-value weighting, Biometrika 2006).
+    """
     found = np.zeros(len(p), dtype=bool)
-    order = np.argsort(p, kind="stable")
-    passing = np.nonzero(p[order] <= rate * np.arange(1, len(p) + 1) / max(len(p), 1))[0]
+    weighted = p / weights
+    order = np.argsort(weighted, kind="stable")
+    passing = np.nonzero(weighted[order] <= rate * np.arange(1, len(p) + 1) / max(len(p), 1))[0]
     if len(passing):
         found[order[: passing[-1] + 1]] = True
     return found

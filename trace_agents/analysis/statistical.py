@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from trace_agents.analysis.analyst import Discovered, RunLabels
 from trace_agents.analysis.discovery import Discovery, DiscoveryConfig, discover, outcomes_of
+from trace_agents.analysis.hardness import evidence
 from trace_agents.analysis.matrix import label_all
-from trace_agents.analysis.significance import count, explained, within_tasks
+from trace_agents.analysis.significance import within_tasks
 from trace_agents.analysis.statements import Finding, Statement, statement_from
 from trace_agents.analysis.views import View, read
 from trace_agents.analysis.wording import capability_of, word
@@ -139,8 +140,9 @@ class StatisticalAnalyst:
 
 def _described(found: Discovery, views: Sequence[View]) -> list[Discovered]:
     statements = [entry.statement for entry in found.entries]
-    outcomes, labels = outcomes_of(views), label_all(statements, views).labels_ST
-    gains, within = explained(count(labels, outcomes)), within_tasks(labels, outcomes)
+    outcomes, matrix = outcomes_of(views), label_all(statements, views)
+    gains = evidence(matrix.labels_ST, outcomes, matrix.abstains_S)
+    within = within_tasks(matrix.labels_ST, outcomes, matrix.abstains_S)
     taken: set[str] = set()
     described = []
     for row, entry in enumerate(found.entries):
