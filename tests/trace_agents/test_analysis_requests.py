@@ -112,7 +112,7 @@ def test_json_is_found_alone_fenced_or_after_thinking(text: str) -> None:
 
 def test_a_request_is_named_by_what_it_asks() -> None:
     def asked(most: int) -> Request:
-        candidates = [{"title": "T", "description": "D", "reader": 1, "examples": 1}]
+        candidates = [{"title": "T", "description": "D", "part": 1, "examples": 1}]
         return make_request("merge", "about", merge_schema(1, most), candidates=candidates, most=most, parts=1)
 
     assert {"analysis-discover", "analysis-merge", "analysis-label"} <= set(prompt_names())
