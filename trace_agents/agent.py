@@ -7,6 +7,7 @@ An agent is found by name (`trace_agents.agents` entry points), by URL (`trace_a
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, Episode
-from trace_agents.errors import UsageError, unknown
+from trace_agents.errors import InfrastructureError, UsageError, unknown
 from trace_agents.registry import import_attribute
 from trace_agents.types import Message, Record, StopReason
 
@@ -101,10 +102,23 @@ def load_agent(request: AgentRequest) -> Agent:
         raise unknown("agent", spec, [*points, "package.module:Class", "file.py:Class", "http://host:port/v1#model"])
     made = target
     if isinstance(target, type) or not isinstance(target, Agent):
-        made = cast(Callable[[AgentRequest], object], target)(request) if callable(target) else target
-    if not isinstance(made, Agent):
+        made = _made(cast(Callable[[AgentRequest], object], target), request) if callable(target) else target
+    if not isinstance(made, Agent) or not isinstance(made.name, str):
         raise UsageError(
-            f"agent {spec!r} gives a {type(made).__name__}, not an agent: it needs a name and play "
+            f"agent {spec!r} gives a {type(made).__name__}, not an agent: it needs a name, as text, and play "
             "(trace_agents.agent.Agent)"
         )
     return made
+
+
+def _made(target: Callable[[AgentRequest], object], request: AgentRequest) -> object:
+    try:
+        return target(request)
+    except (UsageError, InfrastructureError, OSError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UsageError(
+            f"agent {request.spec!r} could not be made: {type(error).__name__}: {error} ({frame.filename}, line "
+            f"{frame.lineno}): it is called with an AgentRequest"
+        ) from error

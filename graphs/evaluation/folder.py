@@ -12,11 +12,14 @@ DIR/
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from graphs.evaluation.question import EvaluationResult, Question
 from trace_agents.errors import UsageError
@@ -44,10 +47,10 @@ class ResultFolder:
         Raises:
             UsageError: it answers another question, holds other files, or another process writes to it.
         """
+        _make(root)
         others = [entry for entry in root.iterdir() if entry.name != ".lock"] if root.is_dir() else []
         if root.is_file() or (others and not (root / QUESTION).is_file()):
             raise UsageError(f"{str(root)!r} is not empty and no evaluation's folder: choose another --out")
-        root.mkdir(parents=True, exist_ok=True)
         with exclusive(root, "evaluation", "--out"):
             if (root / QUESTION).is_file():
                 _check_same(root, read_model(root / QUESTION, Question), question)
@@ -64,7 +67,7 @@ class ResultFolder:
         if not path.is_file():
             return []
         mend_tail(path)
-        rows = [Trajectory.model_validate(row) for _, row in read_lines(path)]
+        rows = _trajectories(path)
         kept = [one for one in rows if one.success is not None]
         if len(kept) < len(rows):
             write_atomically(path, "".join(f"{one.model_dump_json()}\n" for one in kept))
@@ -106,8 +109,7 @@ def read_result(root: Path) -> tuple[EvaluationResult, list[Trajectory]]:
     """
     if not (root / EVALUATION).is_file() or not (root / QUESTION).is_file():
         raise UsageError(f"{str(root)!r} holds no finished evaluation: give the --out of `trace-agents evaluate`")
-    rows = read_lines(root / TRAJECTORIES)
-    return read_model(root / EVALUATION, EvaluationResult), [Trajectory.model_validate(row) for _, row in rows]
+    return read_model(root / EVALUATION, EvaluationResult), _trajectories(root / TRAJECTORIES)
 
 
 def in_order(found: Sequence[Trajectory], tasks: Sequence[TaskInstance], trials: int) -> list[Trajectory]:
@@ -115,6 +117,32 @@ def in_order(found: Sequence[Trajectory], tasks: Sequence[TaskInstance], trials:
     by_pair = {(one.task_id, one.trial): one for one in found}
     pairs = [(task.id, trial) for task in tasks for trial in range(trials)]
     return [by_pair[pair] for pair in pairs if pair in by_pair]
+
+
+def _trajectories(path: Path) -> list[Trajectory]:
+    found = []
+    for number, row in read_lines(path):
+        try:
+            found.append(Trajectory.model_validate(row))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "the whole line"
+            raise UsageError(
+                f"{str(path)!r} line {number} is no trajectory ({where}: {fault['msg']}): delete the line, and "
+                "give the same command to play its episode again"
+            ) from error
+    return found
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        return  # A file, of which the caller says more.
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise  # The command line words these: a full disk, no permission.
+        raise UsageError(f"folder {str(root)!r} cannot be made ({error.strerror}): choose another --out") from error
 
 
 def _page(root: Path, result: EvaluationResult) -> EvaluationContents:

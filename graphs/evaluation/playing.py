@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import PydanticSerializationError
+
 from mcp_servers.guard import GuardedEpisode
 from trace_agents.agent import Agent, Play, PlaySettings
 from trace_agents.environment import Environment, Episode, KeepsRecord
@@ -129,15 +131,56 @@ async def _played(agent: Agent, episode: GuardedEpisode, settings: PlaySettings)
         play = await agent.play(episode, settings)
     except (UsageError, InfrastructureError, TimeoutError):
         raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UsageError(
-            f"agent {agent.name!r} raised on task {episode.task.id!r}: {_described(error)} ({frame.filename}, line "
-            f"{frame.lineno}); mend it, and give the same command: what was played is kept"
-        ) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():  # The time-out, or Ctrl-C.
+            raise
+        raise _raised(agent, episode, error) from error  # Its own; the group of tasks would lose the episode.
+    except ExceptionGroup as group:
+        away, others = group.split((InfrastructureError, TimeoutError))
+        if others is not None or away is None:
+            raise _raised(agent, episode, group) from group
+        raise InfrastructureError(f"{agent.name}: {_described(_first(away))}") from group
+    except (Exception, SystemExit) as error:
+        raise _raised(agent, episode, error) from error
     if not isinstance(play, Play):
         raise UsageError(f"agent {agent.name!r} returned a {type(play).__name__}: return a trace_agents.agent.Play")
+    _check_play(agent, episode, play)
     return play
+
+
+def _raised(agent: Agent, episode: Episode, error: BaseException) -> UsageError:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return UsageError(
+        f"agent {agent.name!r} raised on task {episode.task.id!r}: {_described(error)} ({frame.filename}, line "
+        f"{frame.lineno}); mend it, and give the same command: what was played is kept"
+    )
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _check_play(agent: Agent, episode: Episode, play: Play) -> None:
+    """Refuse what could not be written, or would be counted as something else.
+
+    Raises:
+        UsageError: it is no JSON, or `info` uses a key of the evaluation in another sense.
+    """
+    where = f"agent {agent.name!r} on task {episode.task.id!r}"
+    try:
+        play.model_dump_json()
+    except PydanticSerializationError as error:
+        raise UsageError(
+            f"{where} returned a play that is no JSON ({error}): give JSON values and valid text"
+        ) from error
+    if NOT_RUN in play.info:
+        raise UsageError(f"{where} returned info with {NOT_RUN!r}, which marks tasks that were not played: rename it")
+    tokens = play.info.get("tokens", {})
+    counts = list(tokens.values()) if isinstance(tokens, Mapping) else [None]
+    if not all(isinstance(count, int) for count in counts):
+        raise UsageError(f"{where} returned info with tokens {tokens!r}: give whole numbers 'read' and 'written'")
 
 
 def _trajectory(
@@ -184,5 +227,5 @@ def _seed(seed: int, task: TaskInstance, trial: int) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest()) >> 1
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

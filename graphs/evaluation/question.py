@@ -33,7 +33,7 @@ class Asked(Record):
     """Ids of the tasks to play; empty takes the whole split."""
     trials: int = Field(default=1, ge=1)
     """Episodes of each task."""
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """0 is greedy."""
     max_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one turn."""

@@ -188,6 +188,54 @@ def test_an_agent_that_returns_something_else_is_told() -> None:
         played(Odd())
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError(), ExceptionGroup("two", [KeyError("boom")])])
+def test_an_agent_that_exits_or_cancels_itself_ends_the_evaluation_with_the_place(error: BaseException) -> None:
+    with pytest.raises(UsageError, match=r"agent 'fixed' raised on task 'train-001': .*test_evaluation.py"):
+        played(Fixed({"train-001": [error]}))
+
+
+def test_an_agent_whose_parallel_calls_meet_infrastructure_alone_is_not_to_blame() -> None:
+    away = ExceptionGroup("calls", [InfrastructureError("the model is away"), ExceptionGroup("in", [TimeoutError()])])
+    first, second = played(Fixed({"train-000": [away]}), pace=Pace(retries=0), tasks=2)
+    assert (first.success, second.success) == (None, False)
+    assert first.error == "fixed: InfrastructureError: the model is away"
+
+
+@pytest.mark.parametrize(
+    ("info", "content", "told"),
+    [
+        ({"route": object()}, "No.", "a play that is no JSON"),
+        ({}, "\ud800", "a play that is no JSON"),
+        ({"not_run": True}, "No.", "info with 'not_run'"),
+        ({"tokens": 5}, "No.", "info with tokens 5"),
+        ({"tokens": {"read": None}}, "No.", "info with tokens {'read': None}"),
+    ],
+)
+def test_a_play_that_could_not_be_written_or_counted_is_refused(info: dict[str, Any], content: str, told: str) -> None:
+    class Odd(Fixed):
+        async def play(self, episode, settings):
+            return Play(messages=(Message(role="assistant", content=content),), stop=StopReason.AGENT, info=info)
+
+    with pytest.raises(UsageError, match=f"agent 'fixed' on task 'train-000' returned {told}"):
+        played(Odd(), tasks=1)
+
+
+def test_a_row_that_is_no_trajectory_is_named_by_its_line(tmp_path: Path) -> None:
+    evaluate(ASKED, tmp_path, Pace())
+    path = tmp_path / "trajectories.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], '{"id": "x"}', *lines[2:]]) + "\n")
+    with pytest.raises(UsageError, match=r"trajectories.jsonl' line 2 is no trajectory \(task_id: Field required"):
+        evaluate(ASKED, tmp_path, Pace())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file" / "out", tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match="choose another --out"):
+            evaluate(ASKED, folder, Pace())
+
+
 def test_an_agent_that_never_answers_runs_into_the_time_out() -> None:
     class Stuck(Fixed):
         async def play(self, episode, settings):
@@ -272,6 +320,9 @@ def test_the_command_prints_figures_and_compares_two_results(tmp_path: Path, cap
         (["helpdesk", "--agent", "oracle", "--split", "dev"], "unknown split 'dev'"),
         (["helpdesk", "--agent", "oracle", "--tasks", "test-999"], "unknown task 'test-999'"),
         (["helpdesk", "--agent", "oracle", "--trials", "0"], "--trials"),
+        (["helpdesk", "--agent", "oracle", "--temperature", "inf"], "--temperature is inf"),
+        (["helpdesk", "--agent", "test_evaluation:Unmade"], "could not be made: RuntimeError: no card"),
+        (["helpdesk", "--agent", "test_evaluation:Numbered"], "not an agent: it needs a name, as text"),
         (["--compare", "here", "there"], "holds no finished evaluation"),
     ],
 )
@@ -281,3 +332,36 @@ def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, tmp_path,
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+class Unmade:
+    def __init__(self, request) -> None:
+        raise RuntimeError("no card")
+
+
+class Numbered(Fixed):
+    name = 7  # type: ignore[assignment]
+
+
+class Talking(Fixed):
+    def __init__(self, request) -> None:
+        super().__init__()
+
+    async def play(self, episode, settings):
+        print("thinking aloud")
+        return await super().play(episode, settings)
+
+
+def test_what_an_agent_prints_stays_out_of_the_figures_in_json(tmp_path: Path, capsys) -> None:
+    words = ["evaluate", "helpdesk", "--tasks", "test-000", "--agent", "test_evaluation:Talking", "--no-floors"]
+    assert main([*words, "--out", str(tmp_path / "a"), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert EvaluationResult.model_validate_json(shown.out).score.episodes == 1
+    assert "thinking aloud" in shown.err
+
+
+def test_rates_of_different_tasks_are_told_apart(tmp_path: Path, capsys) -> None:
+    evaluate(ASKED, tmp_path / "a", Pace())
+    evaluate(ASKED.model_copy(update={"tasks": ASKED.tasks[:2]}), tmp_path / "b", Pace())
+    assert main(["evaluate", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "each over its own tasks" in " ".join(capsys.readouterr().out.split())

@@ -92,6 +92,8 @@ def comparison_table(first: EvaluationResult, second: EvaluationResult, differen
     table.caption = (
         " paired by task; better / worse: tasks that the first solves more, or less, often; p: exact sign test"
     )
+    if first.question.asked.tasks != second.question.asked.tasks:
+        table.caption += "; pass rates: each over its own tasks"
     table.caption_justify = "left"
     return table
 

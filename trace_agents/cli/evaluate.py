@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -71,6 +73,8 @@ def evaluate(
     if environment is None or agent is None:
         missing = "ENV" if environment is None else "--agent"
         raise UsageError(f"{missing} is missing: give for example 'trace-agents evaluate helpdesk --agent oracle'")
+    if not math.isfinite(temperature):
+        raise UsageError(f"--temperature is {temperature!r}: give a number, such as 0.7")
     from graphs.evaluation.evaluate import Beside
     from graphs.evaluation.playing import Pace
     from graphs.evaluation.question import FLOORS, RANDOM, Asked
@@ -105,7 +109,9 @@ def _evaluate(asked: Asked, out: Path, pace: Any, beside: Any, as_json: bool) ->
 
     screen = console(stderr=as_json)
     try:
-        with watch(screen) as progress:
+        # With --json, what an agent or an environment prints must not get into the figures.
+        aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        with aside, watch(screen) as progress:
             result = play(asked, out, pace, beside, progress)
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; the same command goes on in {str(out)!r}", err=True)
