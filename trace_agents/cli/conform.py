@@ -14,9 +14,7 @@ _STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
 def conform(
-    env: Annotated[
-        str, typer.Argument(help="Environment: a name, 'module:Class', 'file.py:Class', a .toml file or a URL.")
-    ],
+    env: Annotated[str, typer.Argument(help="Environment: a name, 'module:Class', 'file.py:Class' or a URL.")],
     tasks: Annotated[int, typer.Option(help="Task instances to play, spread over splits and seeds.")] = 8,
     episodes: Annotated[int, typer.Option(help="Episodes to interleave.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what starts processes: HTTP and stdio.")] = False,
