@@ -29,7 +29,13 @@ TALK = Trajectory(
     id="a",
     task_id="task",
     success=False,
-    tools=(ToolSpec(name="get_order", description="Look an order up. " * 30),),
+    tools=(
+        ToolSpec(
+            name="get_order",
+            description="Look an order up. " * 30,
+            input_schema={"type": "object", "properties": {"id": {}, "note": {}}, "required": ["id"]},
+        ),
+    ),
     messages=(
         Message(role="system", content="Be kind."),
         Message(role="user", content="Where is\n my order?  " + "please " * 100),
@@ -62,8 +68,10 @@ def test_a_trajectory_is_shown_line_by_line_with_its_indices_and_says_what_was_c
     ]
     assert compact(TALK, settings).startswith("[0] system: Be kind.")
     (tool,) = tool_lines([TALK, TALK])
-    assert tool.startswith("get_order: Look an order up.")
-    assert len(tool) < 250
+    assert tool.startswith("get_order(id, note?): Look an order up.")
+    assert len(tool) < 270
+    bare = ToolSpec(name="ping", input_schema={"type": "object", "properties": None, "required": None})
+    assert tool_lines([TALK.model_copy(update={"tools": (bare,)})]) == ["ping()"]
 
 
 def request(schema: dict[str, Any]) -> Request:
@@ -118,7 +126,8 @@ def test_a_request_is_named_by_what_it_asks() -> None:
     assert {"analysis-discover", "analysis-merge", "analysis-label"} <= set(prompt_names())
     assert asked(3) == asked(3)
     assert asked(3).id != asked(4).id
-    assert json.dumps(asked(3).answer_schema) in asked(3).prompt
+    assert asked(3).prompt.count(json.dumps(asked(3).answer_schema)) == 1
+    assert asked(3).prompt.count('"capabilities"') == asked(3).prompt.count('"merges"') == 2  # In the schema alone.
 
 
 def test_a_hand_off_folder_takes_an_answer_once_and_knows_nobody_elses_files(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from math import ceil
 
 from pydantic import Field
 
-from trace_agents.types import Message, Record, ToolCall, Trajectory
+from trace_agents.types import Message, Record, ToolCall, ToolSpec, Trajectory
 
 CHARS_PER_TOKEN = 3
 """Characters that a token holds at least, on average: JSON and names take more tokens than prose."""
 MOST_RULES = 3
 """System messages shown once for all trajectories; further ones are cut like any message."""
 TOOL_CHARS = 200
-"""Characters of a tool's description."""
+"""Characters of a tool's description, and of the names of its arguments."""
 
 
 class Compaction(Record):
@@ -64,9 +64,18 @@ def compact(trajectory: Trajectory, settings: Compaction, rules: Mapping[str, st
 
 
 def tool_lines(trajectories: Sequence[Trajectory]) -> list[str]:
-    """The tools that any of the trajectories was offered, by name, each with the start of its description."""
-    found = {tool.name: tool.description for one in trajectories for tool in one.tools}
-    return [f"{name}: {cut(text, TOOL_CHARS)}" if text else name for name, text in sorted(found.items())]
+    """The tools that any of the trajectories was offered, by name: arguments, and the start of the description."""
+    found = {tool.name: tool for one in trajectories for tool in one.tools}
+    return [_tool(found[name]) for name in sorted(found)]
+
+
+def _tool(tool: ToolSpec) -> str:
+    """`name(needed, optional?): description`, as far as the tool says."""
+    declared, required = tool.input_schema.get("properties"), tool.input_schema.get("required")
+    needed = required if isinstance(required, list) else []
+    arguments = [name if name in needed else f"{name}?" for name in declared] if isinstance(declared, dict) else []
+    called = f"{tool.name}({cut(', '.join(arguments), TOOL_CHARS)})"
+    return f"{called}: {cut(tool.description, TOOL_CHARS)}" if tool.description else called
 
 
 def cut(text: str, most: int) -> str:
