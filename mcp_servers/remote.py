@@ -5,7 +5,6 @@ Tool calls go through the episode's MCP endpoint, as any agent's do; everything 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 
-from mcp_servers.memory import leaf
+from mcp_servers.client import HeldClient
 from mcp_servers.server import tool_result
 from mcp_servers.tls import tls_context
 from mcp_servers.wire import (
@@ -178,48 +177,22 @@ class RemoteEpisode(Episode):
 
 
 class _AgentDoor:
-    """An MCP client on one endpoint, usable from any task of the event loop.
-
-    The client's context must be left by the task that entered it, while an episode's calls and its close may come from
-    different ones: a task of its own holds the context open.
-    """
+    """The tools of one episode's MCP endpoint."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient) -> None:
         self._url = url
-        self._http = http
-        self._closing = asyncio.Event()
-        self._client: asyncio.Future[Client] | None = None
-        self._holder: asyncio.Task[None] | None = None
+        self._client = HeldClient(lambda: Client(streamable_http_client(url, http_client=http), cache=None))
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         try:
-            client = await self._connected()
+            client = await self._client.connected()
             result = await client.call_tool(name, dict(arguments))
         except (MCPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
             raise InfrastructureError(f"tool {name!r} at {self._url!r} could not be called: {error}") from error
         return tool_result(result)
 
     async def close(self) -> None:
-        self._closing.set()
-        if self._holder is not None:
-            await asyncio.wait([self._holder])
-
-    async def _connected(self) -> Client:
-        if self._client is None:
-            self._client = asyncio.get_running_loop().create_future()
-            self._holder = asyncio.create_task(self._hold(self._client))
-        return await asyncio.shield(self._client)
-
-    async def _hold(self, connected: asyncio.Future[Client]) -> None:
-        try:
-            transport = streamable_http_client(self._url, http_client=self._http)
-            async with Client(transport, cache=None) as client:
-                connected.set_result(client)
-                await self._closing.wait()
-        except Exception as error:
-            # After connecting, a broken connection has told its callers already; before, they wait for this.
-            if not connected.done():
-                connected.set_exception(leaf(error))
+        await self._client.close()
 
 
 class _Link:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import mcp_types as types
-from jsonschema import Draft202012Validator
 from mcp.server import Server
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
@@ -109,7 +107,7 @@ class _Door:
         try:
             episode = self._resolve(ctx)
             result = await episode.call(params.name, params.arguments or {})
-            return mcp_result(result, episode.specs.get(params.name))
+            return mcp_result(result)
         except (InfrastructureError, UsageError) as error:
             return _error(str(error), {FAILURE_KEY: str(error)})
 
@@ -152,26 +150,16 @@ def tool_spec(tool: types.Tool) -> ToolSpec:
     )
 
 
-def mcp_result(result: ToolResult, spec: ToolSpec | None) -> types.CallToolResult:
-    """`result` as MCP's, with structured content where the tool declares an output schema.
-
-    Raises:
-        InfrastructureError: a successful result that does not fit the schema its tool declares.
-    """
+def mcp_result(result: ToolResult) -> types.CallToolResult:
+    """`result` as MCP's."""
     content: list[types.ContentBlock] = [types.TextContent(type="text", text=result.content)]
-    if result.is_error or spec is None or spec.output_schema is None:
-        return types.CallToolResult(content=content, is_error=result.is_error)
-    try:
-        structured = json.loads(result.content)
-    except ValueError as error:
-        raise InfrastructureError(f"tool {spec.name!r} declares an output schema but returned text: {error}") from error
-    for fault in Draft202012Validator(spec.output_schema).iter_errors(structured):
-        raise InfrastructureError(f"tool {spec.name!r} broke its own output schema: {fault.message}")
-    return types.CallToolResult(content=content, structured_content=structured)
+    return types.CallToolResult(content=content, structured_content=result.structured, is_error=result.is_error)
 
 
 def tool_result(result: types.CallToolResult) -> ToolResult:
     """What an MCP client got, as the vocabulary's result: the inverse of `mcp_result`.
+
+    Agents here read text: what is not text is named in its place.
 
     Raises:
         InfrastructureError: the call failed for reasons that are not the agent's (`FAILURE_KEY`).
@@ -179,8 +167,22 @@ def tool_result(result: types.CallToolResult) -> ToolResult:
     failure = (result.meta or {}).get(FAILURE_KEY)
     if failure is not None:
         raise InfrastructureError(str(failure))
-    text = "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
-    return ToolResult(content=text, is_error=bool(result.is_error))
+    text = "\n".join(_read(block) for block in result.content)
+    return ToolResult(content=text, is_error=bool(result.is_error), structured=result.structured_content)
+
+
+def _read(block: types.ContentBlock) -> str:
+    match block:
+        case types.TextContent():
+            return block.text
+        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
+            return resource.text
+        case types.EmbeddedResource():
+            return f"[resource {block.resource.uri}, {block.resource.mime_type or 'of unknown type'}: not text]"
+        case types.ResourceLink():
+            return f"[resource {block.uri}: {block.description or block.name}]"
+        case types.ImageContent() | types.AudioContent():
+            return f"[{block.type}, {block.mime_type}, {len(block.data) * 3 // 4} bytes: not text]"
 
 
 def _error(message: str, meta: dict[str, Any]) -> types.CallToolResult:

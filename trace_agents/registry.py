@@ -1,10 +1,10 @@
-"""Finding environments by name: entry points, `module:attribute` and `file.py:attribute` paths, or URLs."""
+"""Finding environments by name: entry points, `module:attribute` and `file.py:attribute` paths, URLs, or files."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,9 @@ from trace_agents.errors import UsageError, unknown
 GROUP = "trace_agents.environments"
 SCHEME_GROUP = "trace_agents.environment_schemes"
 """Entry points that open environments by URL: the name is a scheme (`http`), the object is called with the URL."""
+FILE_GROUP = "trace_agents.environment_files"
+"""Entry points that open environments described by a file: the name is the file's suffix without its dot (`toml`), the
+object is called with the path."""
 
 
 def environment_names() -> list[str]:
@@ -22,23 +25,28 @@ def environment_names() -> list[str]:
 
 
 def load_environment(spec: str) -> Environment:
-    """The environment called `spec`: a registered name, `package.module:factory`, `path/file.py:factory` or a URL.
+    """The environment called `spec`: a registered name, `module:factory`, `path/file.py:factory`, a URL or a file.
 
     A class or function is called without arguments; an instance is used as it is. A URL is opened by what is
-    registered for its scheme (`SCHEME_GROUP`): `http://host:port` is an environment that another process serves.
+    registered for its scheme (`SCHEME_GROUP`): `http://host:port` is an environment that another process serves. A
+    path is opened by what is registered for its suffix (`FILE_GROUP`): `path/benchmark.toml` is an existing MCP server
+    with a task file and a checker.
 
     Raises:
         UsageError: nothing is registered or importable under `spec`, or it is not an environment.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
+    points = _openers(GROUP)
     if spec in points:
         target = points[spec].load()
-    elif "://" in spec:
+    elif "://" in spec or spec.partition(":")[0] in _openers(SCHEME_GROUP):
         target = _open_url(spec)
+    elif (suffix := Path(spec).suffix.removeprefix(".")) in _openers(FILE_GROUP):
+        target = _openers(FILE_GROUP)[suffix].load()(Path(spec))
     elif ":" in spec:
         target = import_attribute(spec)
     else:
-        raise unknown("environment", spec, [*points, "package.module:Class", "file.py:Class", "http://host:port"])
+        others = ["package.module:Class", "file.py:Class", "path/benchmark.toml", "http://host:port"]
+        raise unknown("environment", spec, [*points, *others])
     made = target if not callable(target) else target()
     if not isinstance(made, Environment):
         raise UsageError(
@@ -73,8 +81,12 @@ def import_attribute(spec: str, kind: str = "environment") -> object:
 
 
 def _open_url(url: str) -> object:
-    scheme = url.partition("://")[0].lower()
-    openers = {point.name: point for point in entry_points(group=SCHEME_GROUP)}
+    scheme = url.partition(":")[0].lower()
+    openers = _openers(SCHEME_GROUP)
     if scheme not in openers:
         raise unknown("URL scheme", scheme, list(openers))
     return openers[scheme].load()(url)
+
+
+def _openers(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}

@@ -69,6 +69,8 @@ class ToolResult(Record):
     """Text as the agent reads it, usually JSON."""
     is_error: bool = False
     """The call failed inside the environment; the agent reads `content` and may recover."""
+    structured: Any = None
+    """The same as a JSON value, where the tool declares an output schema; read from `content` where it is left out."""
 
 
 Role = Literal["system", "user", "assistant", "tool"]

@@ -1,0 +1,348 @@
+"""What an existing MCP server needs to become a benchmark: `benchmark.toml`, and its task file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from trace_agents.errors import UsageError
+from trace_agents.files import digest, digest_file, read_lines
+from trace_agents.types import Record, ToolCall
+
+
+class Call(Record):
+    """A tool call, by the benchmark itself or as a gold action."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    def action(self) -> ToolCall:
+        """The call as an agent's action."""
+        return ToolCall(name=self.name, arguments=self.arguments)
+
+
+class Read(Record):
+    """Something of the server's state that is read before judging: a tool's result, or a resource."""
+
+    name: str | None = None
+    """The tool that is called."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    resource: str | None = None
+    """URI of the resource that is read instead."""
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.name is None) == (self.resource is None):
+            raise ValueError("give either 'name', a tool's, or 'resource', a URI")
+        return self
+
+
+class ServerSection(Record):
+    """How the MCP server is reached: a process of its own for each episode, or one that runs already."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments of a server that speaks over standard input and output; `{python}`, `{here}`, `{folder}`
+    and `{task}` stand for this Python, the description's folder, the episode's own folder and the task's id."""
+    cwd: str = "{here}"
+    """Folder in which the command runs."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables that the process gets besides this one's."""
+    url: str = ""
+    """Streamable-HTTP endpoint of a server that runs already, instead of a command."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of each request; `${NAME}` is the environment variable of that name."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Longest that connecting, or one call, may take."""
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either 'command', which starts the server, or 'url', where it runs")
+        for name, given in (("env", self.env), ("cwd", self.cwd != "{here}")):
+            if self.url and given:
+                raise ValueError(f"{name!r} is for a server that 'command' starts")
+        if self.command and self.headers:
+            raise ValueError("'headers' are for a server at a 'url'")
+        return self
+
+
+class ToolsSection(Record):
+    """Which of the server's tools agents are offered; all of them by default."""
+
+    offer: tuple[str, ...] = ()
+    """These only."""
+    hide: tuple[str, ...] = ()
+    """All but these."""
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.offer and self.hide:
+            raise ValueError("give 'offer' or 'hide', not both")
+        return self
+
+
+class ResetSection(Record):
+    """How an episode gets the state it begins with. What is given is done in this order."""
+
+    snapshot: str = ""
+    """Folder whose content is copied into the episode's own folder."""
+    command: tuple[str, ...] = ()
+    """Program that is run before the server is connected; it reads the task, as JSON, from standard input."""
+    calls: tuple[Call, ...] = ()
+    """Tool calls once it is connected; agents do not see them."""
+    at_once: int | None = Field(default=None, ge=1)
+    """Episodes that may be live together; by default 16, or 1 where they share a server."""
+    by_connection: bool = False
+    """The server at a `url` keeps a state of its own for each connection."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Longest that the command may take."""
+
+
+class CheckSection(Record):
+    """Who judges a finished episode."""
+
+    reads: tuple[Read, ...] = ()
+    """What is read of the server's state. With neither `function` nor `command`, success is that it equals what is read
+    after the task's gold actions."""
+    ignore: tuple[str, ...] = ()
+    """Keys left out of that comparison, at any depth: times, random ids."""
+    function: str = ""
+    """`check.py:check` or `module:check`: a Python function of a `Finished` episode."""
+    command: tuple[str, ...] = ()
+    """A program that reads the finished episode, as JSON, from standard input, and prints its verdict as JSON."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Longest that the command may take."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.function and self.command:
+            raise ValueError("give 'function' or 'command', not both")
+        if not (self.function or self.command or self.reads):
+            raise ValueError("give 'function', 'command', or 'reads' to compare with the state after the gold actions")
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Success is the state that the gold actions lead to."""
+        return not self.function and not self.command
+
+
+class TaskRow(Record):
+    """A line of the task file."""
+
+    id: str = Field(min_length=1)
+    split: str = "test"
+    prompt: str = Field(min_length=1)
+    """The user's first message."""
+    replies: tuple[str, ...] = ()
+    """What the user answers, one by one; then the conversation is over."""
+    user: str = ""
+    """Who the user is and what he wants, for a model that speaks for him; `replies` are then for tests."""
+    setup: tuple[Call, ...] = ()
+    """Tool calls that make the task's state, after the benchmark's own; agents do not see them."""
+    snapshot: str = ""
+    """Folder copied besides the benchmark's own."""
+    gold: tuple[Call | str, ...] | None = None
+    """How the task is solved: tool calls in order, and texts said to the user; left out where nobody knows."""
+    capabilities: tuple[str, ...] = ()
+    """Capabilities that the task needs; ground truth that nobody is shown."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Whatever the checker needs."""
+
+
+class Description(Record):
+    """A benchmark made of an existing MCP server."""
+
+    name: str = Field(min_length=1)
+    tasks: str = "tasks.jsonl"
+    """The task file, in the description's folder."""
+    policy: str = ""
+    """File with the agent's instructions; the server's own by default."""
+    server: ServerSection
+    tools: ToolsSection = ToolsSection()
+    reset: ResetSection = ResetSection()
+    check: CheckSection
+
+    @model_validator(mode="after")
+    def _is_reset(self) -> Self:
+        if self.server.url and not (self.reset.command or self.reset.calls or self.reset.by_connection):
+            raise ValueError(
+                "a server at a 'url' keeps its state between episodes: give [reset] a 'command' or 'calls' that reset "
+                "it, or by_connection = true where each connection has a state of its own"
+            )
+        return self
+
+    @property
+    def shared(self) -> bool:
+        """Episodes share one server."""
+        return bool(self.server.url) and not self.reset.by_connection
+
+    @property
+    def at_once(self) -> int:
+        """Most episodes that may be live together."""
+        return self.reset.at_once or (1 if self.shared else 16)
+
+
+class Benchmark:
+    """A description with its folder and its tasks, all of it checked."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the description at `path`, and its tasks.
+
+        Raises:
+            UsageError: a file is missing, a key is unknown, a value is wrong, or a task cannot be judged.
+        """
+        self.path = path
+        self.here = path.resolve().parent
+        self.described = _read_description(path)
+        self.rows: Mapping[str, TaskRow] = _read_rows(self.file("tasks", self.described.tasks))
+        self._check()
+
+    def file(self, key: str, name: str) -> Path:
+        """The file or folder `name` of the description.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.here / name
+        if not found.exists():
+            raise UsageError(f"{key} = {name!r} in {str(self.path)!r}: there is no {str(found)!r}; mend the path")
+        return found
+
+    def filled(self, text: str, folder: Path | None = None, task: str = "") -> str:
+        """`text` with its placeholders replaced."""
+        values = {"{python}": sys.executable, "{here}": str(self.here), "{task}": task, "{folder}": str(folder or "")}
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return text
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request headers of a server at a URL.
+
+        Raises:
+            UsageError: a variable that one names is not set.
+        """
+        return {name: _expanded(name, value) for name, value in self.described.server.headers.items()}
+
+    def provenance(self) -> dict[str, str]:
+        """Part -> SHA-256: the description, its tasks, and each file that it names."""
+        described = self.described
+        parts = {"description": self.path.name, "tasks": described.tasks, "policy": described.policy}
+        parts |= {"snapshot": described.reset.snapshot, "checker": described.check.function.rpartition(":")[0]}
+        found = {kind: self.here / name for kind, name in parts.items() if name}
+        hashes = {kind: digest_file(path) for kind, path in found.items() if path.exists()}
+        folders = sorted({row.snapshot for row in self.rows.values() if row.snapshot})
+        if folders:
+            hashes["task snapshots"] = digest([[name, digest_file(self.here / name)] for name in folders])
+        return hashes
+
+    def _check(self) -> None:
+        described = self.described
+        if described.policy:
+            self.file("policy", described.policy)
+        if described.reset.snapshot:
+            self.file("snapshot", described.reset.snapshot)
+        for row in self.rows.values():
+            if row.snapshot:
+                self.file(f"snapshot of task {row.id!r}", row.snapshot)
+            if described.check.compares and row.gold is None:
+                remedy = "give it 'gold', or give [check] a 'function' or a 'command'"
+                raise UsageError(
+                    f"task {row.id!r} in {described.tasks!r} has no gold actions to compare with: {remedy}"
+                )
+        commands = {"server": described.server.command, "reset": described.reset.command}
+        for section, command in (commands | {"check": described.check.command}).items():
+            self._check_command(section, command)
+        if described.server.url:
+            _ = self.headers
+
+    def _check_command(self, section: str, command: tuple[str, ...]) -> None:
+        if not command:
+            return
+        program = self.filled(command[0])
+        if "{folder}" not in command[0] and shutil.which(program, path=self._search()) is None:
+            raise UsageError(
+                f"command {command[0]!r} of [{section}] in {str(self.path)!r} is no program here: install it, or give "
+                "its path ('{python}' is the Python that runs this)"
+            )
+
+    def _search(self) -> str:
+        """Where programs are looked for: as a process would, and in the description's folder."""
+        return os.pathsep.join([os.environ.get("PATH", os.defpath), str(self.here)])
+
+
+def _read_description(path: Path) -> Description:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"environment file {str(path)!r} does not exist: give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{str(path)!r} is not TOML: {error}") from error
+    try:
+        return Description.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(explained(error, Description, repr(str(path)))) from error
+
+
+def _read_rows(path: Path) -> dict[str, TaskRow]:
+    rows = []
+    for number, data in read_lines(path):
+        try:
+            rows.append(TaskRow.model_validate(data))
+        except ValidationError as error:
+            raise UsageError(explained(error, TaskRow, f"line {number} of {str(path)!r}")) from error
+    if not rows:
+        raise UsageError(f"task file {str(path)!r} is empty: give a task, as JSON, on each line")
+    for task_id, count in Counter(row.id for row in rows).items():
+        if count > 1:
+            raise UsageError(f"task {task_id!r} is {count} times in {str(path)!r}: ids are unique")
+    return {row.id: row for row in rows}
+
+
+def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str:
+    """The first problem in one line: where, what was given, and what is allowed there."""
+    # A misspelt name explains a missing one, so it goes first.
+    problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    location = [part for part in problem["loc"] if part not in ("str", "Call")]
+    place = ".".join(map(str, location)) or "it"
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(repr(name) for name in _fields(kind, location[:-1]))
+        return f"unknown key {place!r} in {source}: use one of {known}"
+    if problem["type"] == "missing":
+        return f"missing key {place!r} in {source}: add it"
+    if problem["type"] == "value_error":
+        where = f"[{place}] of " if location else ""
+        return f"{where}{source}: {problem['ctx']['error']}"
+    return f"{place} = {problem['input']!r:.80} in {source}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _fields(kind: type[BaseModel], location: list[Any]) -> Iterator[str]:
+    """Names of the fields at `location` below `kind`."""
+    for part in location:
+        if isinstance(part, str):
+            annotation = kind.model_fields[part].annotation
+            inner = [one for one in (annotation, *getattr(annotation, "__args__", ())) if isinstance(one, type)]
+            kind = next((one for one in inner if issubclass(one, BaseModel)), Call)
+    yield from sorted(kind.model_fields)
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def _expanded(header: str, value: str) -> str:
+    def given(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise UsageError(f"header {header!r} needs the environment variable {found[1]!r}: set it")
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(given, value)

@@ -1,0 +1,195 @@
+"""An existing MCP server, a task file and a checker, as an environment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcp_servers.wrapped.checker import Checker, Finished
+from mcp_servers.wrapped.description import Benchmark, Call, TaskRow
+from mcp_servers.wrapped.live import LiveServer
+from mcp_servers.wrapped.turns import Turns
+from mcp_servers.wrapped.users import User, Users
+from trace_agents.environment import Environment, Episode
+from trace_agents.errors import UsageError, unknown
+from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, ToolSpec, UserTurn
+
+TURN_WAIT_S = 600.0
+"""Longest that an episode waits until another has ended, where few may be live at once."""
+
+
+class WrappedEnvironment(Environment):
+    """The `Environment` contract over an MCP server that knows nothing of it."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        """The environment that `benchmark` describes.
+
+        Raises:
+            UsageError: its checker cannot be imported, or its simulated user has no endpoint.
+        """
+        self.name = benchmark.described.name
+        self._splits = Counter(row.split for row in benchmark.rows.values())
+        self.most_episodes: int | None = benchmark.described.at_once
+        self._benchmark = benchmark
+        self._checker = Checker(benchmark)
+        self._users = Users(benchmark.rows.values())
+        self._turns = Turns(benchmark.described.at_once, TURN_WAIT_S)
+        self._gold_states: dict[str, tuple[Any, ...]] = {}
+        self._instances = {row.id: self._instance(row) for row in benchmark.rows.values()}
+        if any(row.gold is not None for row in benchmark.rows.values()):
+            # Only then, so that being a `HasOracle` is true of it.
+            self.oracle = self._gold_actions
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Number of tasks of each split, in the order of the task file."""
+        return self._splits
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """SHA-256 of the description and each file that it names, and the simulated user."""
+        return {**self._benchmark.provenance(), **self._users.provenance}
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        """The tasks of a split, in the file's order."""
+        if split not in self.splits:
+            raise unknown("split", split, list(self.splits))
+        return [task for task in self._instances.values() if task.split == split]
+
+    def task(self, task_id: str) -> TaskInstance:
+        """The task with this id."""
+        if task_id not in self._instances:
+            raise UsageError(f"unknown task {task_id!r}: {self._benchmark.described.tasks!r} has none of that id")
+        return self._instances[task_id]
+
+    def generate(self, seed: int) -> TaskInstance:
+        """Tasks are fixed."""
+        raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
+
+    async def start(self, task: TaskInstance) -> WrappedEpisode:
+        """A fresh episode, once one may be live.
+
+        Raises:
+            UsageError: the task is another one than the file's, or a tool is named that the server has not.
+            InfrastructureError: the server cannot be reached or reset, or no turn came free.
+        """
+        if self.task(task.id) != task:
+            raise UsageError(f"task {task.id!r} differs from the one in {self._benchmark.described.tasks!r}: take that")
+        row = self._benchmark.rows[task.id]
+        await self._turns.take()
+        live = None
+        try:
+            gold_state = await self._gold_state(row)
+            live = await LiveServer.begin(self._benchmark, row)
+            tools = self._offered(live.tools)
+        except BaseException:
+            if live is not None:
+                await live.close()
+            self._turns.give()
+            raise
+        return WrappedEpisode(self, task, live, tools, gold_state)
+
+    def _gold_actions(self, task: TaskInstance) -> Sequence[Action]:
+        gold = self._benchmark.rows[self.task(task.id).id].gold
+        if gold is None:
+            raise UsageError(f"task {task.id!r} has no gold actions: give it 'gold' in the task file")
+        return [one.action() if isinstance(one, Call) else one for one in gold]
+
+    async def _gold_state(self, row: TaskRow) -> tuple[Any, ...] | None:
+        """What is read after the gold actions, where the checker compares with that; found out once a task."""
+        check = self._benchmark.described.check
+        if not check.compares:
+            return None
+        if row.id not in self._gold_states:
+            live = await LiveServer.begin(self._benchmark, row)
+            try:
+                for action in row.gold or ():
+                    if isinstance(action, Call):
+                        await live.must(action, "as a gold action")
+                self._gold_states[row.id] = await live.read(check.reads)
+            finally:
+                await live.close()
+        return self._gold_states[row.id]
+
+    def _offered(self, tools: Sequence[ToolSpec]) -> Sequence[ToolSpec]:
+        chosen = self._benchmark.described.tools
+        names = [spec.name for spec in tools]
+        for name in (*chosen.offer, *chosen.hide):
+            if name not in names:
+                raise unknown(f"tool in [tools] of {str(self._benchmark.path)!r}", name, names)
+        return [
+            spec for spec in tools if (spec.name in chosen.offer or not chosen.offer) and spec.name not in chosen.hide
+        ]
+
+    def _instance(self, row: TaskRow) -> TaskInstance:
+        return TaskInstance(
+            id=row.id,
+            environment=self.name,
+            split=row.split,
+            prompt=row.prompt,
+            capabilities=row.capabilities,
+            data=row.model_dump(mode="json", include={"replies", "user", "setup", "snapshot", "gold", "data"}),
+        )
+
+    def _policy(self, live: LiveServer) -> str:
+        described = self._benchmark.described
+        if not described.policy:
+            return live.instructions
+        return self._benchmark.file("policy", described.policy).read_text(encoding="utf-8")
+
+
+class WrappedEpisode(Episode):
+    """One task on one connection to the server."""
+
+    def __init__(
+        self,
+        environment: WrappedEnvironment,
+        task: TaskInstance,
+        live: LiveServer,
+        tools: Sequence[ToolSpec],
+        gold_state: tuple[Any, ...] | None,
+    ) -> None:
+        self.task = task
+        self.tools = tools
+        self.policy = environment._policy(live)
+        self._environment = environment
+        self._live = live
+        self._gold_state = gold_state
+        self._user: User = environment._users.of(live.row)
+        self._closed = False
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """The server's answer."""
+        return await self._live.call(name, arguments)
+
+    async def user_turn(self, message: str) -> UserTurn:
+        """The simulated user's answer."""
+        return await self._user.hear(message)
+
+    async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+        """The checker's verdict."""
+        state = await self._live.read(self._environment._benchmark.described.check.reads)
+        row = self._live.row
+        finished = Finished(task=row, messages=tuple(messages), state=state, folder=self._live.folder)
+        return await self._environment._checker.judge(finished, self._gold_state)
+
+    async def close(self) -> None:
+        """Let the server go, and give the turn back. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._live.close()
+        finally:
+            self._environment._turns.give()
+
+
+def load(path: Path | str) -> WrappedEnvironment:
+    """The environment that the TOML file at `path` describes: an existing MCP server, its tasks and its checker.
+
+    Raises:
+        UsageError: a file is missing, a key is unknown, a value is wrong, or a task cannot be judged.
+    """
+    return WrappedEnvironment(Benchmark(Path(path)))

@@ -1,0 +1,252 @@
+"""The MCP server of one episode: started or reached, reset, called, and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import httpx2
+import mcp_types as types
+from mcp import StdioServerParameters
+from mcp.client import Client
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from mcp_servers.client import HeldClient
+from mcp_servers.server import tool_result, tool_spec
+from mcp_servers.tls import tls_context
+from mcp_servers.wrapped.description import Benchmark, Call, Read, TaskRow
+from trace_agents.errors import InfrastructureError
+from trace_agents.types import ToolResult, ToolSpec
+
+_GONE = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
+"""Codes of errors that the client makes itself; all others are the server's answers."""
+_WORDS = 2000
+"""Bytes of a program's last words that an error looks at."""
+
+
+class LiveServer:
+    """One connection to the benchmark's MCP server, in the state that `row` begins with."""
+
+    def __init__(self, benchmark: Benchmark, row: TaskRow) -> None:
+        self.row = row
+        self.folder: Path
+        """The episode's own folder, gone when it is closed."""
+        self.tools: Sequence[ToolSpec] = ()
+        """All tools of the server."""
+        self.instructions = ""
+        """What the server tells agents."""
+        self._benchmark = benchmark
+        self._seconds = benchmark.described.server.timeout_s
+        self._stack = ExitStack()
+        self._http: httpx2.AsyncClient | None = None
+        self._held: HeldClient
+        self._said: IO[str] | None = None
+
+    @classmethod
+    async def begin(cls, benchmark: Benchmark, row: TaskRow) -> LiveServer:
+        """A server ready for `row`: state laid out, server connected, its calls made.
+
+        Raises:
+            InfrastructureError: the state cannot be laid out, or the server cannot be reached.
+        """
+        live = cls(benchmark, row)
+        try:
+            live.folder = Path(live._stack.enter_context(tempfile.TemporaryDirectory(prefix="trace-agents-episode-")))
+            await live._lay_out()
+            live._held = HeldClient(live._client)
+            await live._connect()
+            for call in (*benchmark.described.reset.calls, *row.setup):
+                await live.must(call, "to reset the state")
+        except BaseException:
+            await live.close()
+            raise
+        return live
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """The server's answer; its refusals are `is_error` results.
+
+        Raises:
+            InfrastructureError: the server is gone, takes too long, or breaks the protocol or its own schemas.
+        """
+        try:
+            client = await self._held.connected()
+            return tool_result(await client.call_tool(name, dict(arguments), read_timeout_seconds=self._seconds))
+        except MCPError as error:
+            if error.code in _GONE:
+                raise self._failed(f"during tool {name!r}", error) from error
+            return ToolResult(content=str(error), is_error=True)
+        except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+            raise self._failed(f"during tool {name!r}", error) from error
+
+    async def must(self, call: Call, purpose: str) -> ToolResult:
+        """The answer to a call of the benchmark's own, which has to succeed.
+
+        Raises:
+            InfrastructureError: it did not.
+        """
+        result = await self.call(call.name, call.arguments)
+        if result.is_error:
+            problem = f"tool {call.name!r}, called {purpose} of task {self.row.id!r}, failed"
+            raise InfrastructureError(f"{problem}: {result.content:.300}")
+        return result
+
+    async def read(self, reads: Iterable[Read]) -> tuple[Any, ...]:
+        """What each read gives: JSON where it is JSON, else text.
+
+        Raises:
+            InfrastructureError: one cannot be read.
+        """
+        return tuple([await self._read(one) for one in reads])
+
+    async def _read(self, read: Read) -> Any:
+        if read.name is not None:
+            result = await self.must(Call(name=read.name, arguments=read.arguments), "to read the state")
+            return _value(result.content) if result.structured is None else result.structured
+        try:
+            client = await self._held.connected()
+            found = await asyncio.wait_for(client.read_resource(str(read.resource)), self._seconds)
+        except (MCPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+            raise self._failed(f"reading resource {read.resource!r}", error) from error
+        parts = [one.text if isinstance(one, types.TextResourceContents) else one.blob for one in found.contents]
+        return _value("\n".join(parts))
+
+    async def close(self) -> None:
+        """End the connection and what was started for it. Idempotent."""
+        if hasattr(self, "_held"):
+            await self._held.close()
+        if self._http is not None:
+            await self._http.aclose()
+        await asyncio.to_thread(self._stack.close)
+
+    async def _lay_out(self) -> None:
+        """The episode's folder filled, and the reset command run."""
+        reset = self._benchmark.described.reset
+        for name in (reset.snapshot, self.row.snapshot):
+            if name:
+                source = self._benchmark.here / name
+                await asyncio.to_thread(shutil.copytree, source, self.folder, symlinks=True, dirs_exist_ok=True)
+        if reset.command:
+            given = self.row.model_dump_json()
+            await run(self._filled(reset.command), (self._benchmark.here, reset.timeout_s), given, "[reset] command")
+
+    def _client(self) -> Client:
+        server = self._benchmark.described.server
+        if server.url:
+            timeout = httpx2.Timeout(self._seconds)
+            headers = self._benchmark.headers
+            self._http = httpx2.AsyncClient(verify=tls_context(), timeout=timeout, headers=headers)
+            return Client(streamable_http_client(server.url, http_client=self._http), cache=None)
+        self._said = said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - the stack closes it.
+        self._stack.callback(said.close)
+        command = self._filled(server.command)
+        parameters = StdioServerParameters(
+            command=command[0],
+            args=command[1:],
+            env=_variables() | {name: self._filled([value])[0] for name, value in server.env.items()},
+            cwd=self._filled([server.cwd])[0],
+        )
+        return Client(stdio_client(parameters, errlog=said), cache=None)
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                client = await self._held.connected()
+                self.tools = await _all_tools(client)
+        except Exception as error:  # A server of someone else's may fail in any way while it starts.
+            raise self._failed("while connecting", error) from error
+        self.instructions = client.instructions or ""
+
+    def _filled(self, texts: Iterable[str]) -> list[str]:
+        return [self._benchmark.filled(text, self.folder, self.row.id) for text in texts]
+
+    def _failed(self, when: str, error: BaseException) -> InfrastructureError:
+        server = self._benchmark.described.server
+        named = server.url or " ".join(server.command)
+        reason = f"no answer in {self._seconds:g} s" if isinstance(error, TimeoutError) else str(error)
+        return InfrastructureError(
+            f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{self._last_words()}"
+        )
+
+    def _last_words(self) -> str:
+        """What the process said last on its error stream."""
+        if self._said is None or self._said.closed:
+            return ""
+        self._said.flush()
+        end = os.lseek(self._said.fileno(), 0, os.SEEK_END)
+        raw = os.pread(self._said.fileno(), _WORDS, max(0, end - _WORDS))
+        return last_words(raw.decode(errors="replace"))
+
+
+async def run(command: Sequence[str], place: tuple[Path, float], given: str, what: str) -> str:
+    """The output of a program that is given `given` on standard input.
+
+    Args:
+        command: program and arguments.
+        place: the folder it runs in, and the seconds it may take.
+        given: its input.
+        what: what errors call it.
+
+    Raises:
+        InfrastructureError: it cannot be run, fails, or takes too long.
+    """
+    folder, seconds = place
+    named = f"{what} {' '.join(command)!r}"
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, env=_variables()
+        )
+    except OSError as error:
+        raise InfrastructureError(f"{named} cannot be run: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(seconds):
+            out, said = await process.communicate(given.encode())
+    except BaseException as error:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        if not isinstance(error, TimeoutError):
+            raise
+        raise InfrastructureError(f"{named} took longer than {seconds:g} s") from None
+    if process.returncode:
+        words = last_words(said.decode(errors="replace"))
+        raise InfrastructureError(f"{named} ended with {process.returncode}{words}")
+    return out.decode(errors="replace")
+
+
+def last_words(said: str) -> str:
+    """The last line of what a program said, for an error; empty where it said nothing."""
+    lines = said.strip().splitlines()
+    return f" (its last words: {lines[-1].strip():.300})" if lines else ""
+
+
+async def _all_tools(client: Client) -> tuple[ToolSpec, ...]:
+    tools: list[ToolSpec] = []
+    cursor: str | None = None
+    while True:
+        page = await client.list_tools(cursor=cursor)
+        tools += map(tool_spec, page.tools)
+        cursor = page.next_cursor
+        if not cursor:
+            return tuple(tools)
+
+
+def _variables() -> dict[str, str]:
+    """This process's environment variables, without the project's own: a control token is not the server's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRACE_AGENTS_")}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
