@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 from pydantic_core import to_json
@@ -16,6 +15,8 @@ from pydantic_core import to_json
 from trace_agents.environment import AnswersUnknownTools, Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, ToolResult, ToolSpec, UserTurn
+
+Returned = TypeVar("Returned")
 
 CLOSE_WAIT_S = 5.0
 """How long `close` waits for a call in progress before it closes the episode under it."""
@@ -69,8 +70,7 @@ class GuardedEpisode(Episode):
         """Run a tool.
 
         Raises:
-            UsageError: the episode is closed. InfrastructureError: the environment failed, or broke the tool's output
-                schema.
+            UsageError: the episode is closed. InfrastructureError: the environment failed.
         """
         spec = self.specs.get(name)
         if spec is None:
@@ -80,22 +80,25 @@ class GuardedEpisode(Episode):
                 result = await self._episode.call(name, arguments)
             except InfrastructureError:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if not broke(error):
+                    raise
                 fault = argument_fault(spec, arguments)
                 if fault is not None:
                     return ToolResult(content=f"bad arguments for tool {name!r}: {fault}", is_error=True)
                 raise InfrastructureError(f"tool {name!r} failed: {_described(error)}") from error
-        if not isinstance(result, ToolResult):
-            raise InfrastructureError(f"tool {name!r} returned a {type(result).__name__}: episodes return a ToolResult")
-        return result if spec.output_schema is None or result.is_error else _structured(result, spec)
+        _of_kind(ToolResult, result, f"tool {name!r}")
+        return result
 
     async def _unknown_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """What the agent reads where it is offered no such tool: the benchmark's words, or the house's."""
         if not isinstance(self._episode, AnswersUnknownTools):
             known = ", ".join(repr(tool) for tool in self.specs) or "none"
+            await asyncio.sleep(0)  # As in `_operation`.
             return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
         async with self._operation():
-            return await self._episode.unknown_tool(name, arguments)
+            with failing(f"the benchmark's answer to the unknown tool {name!r}"):
+                return await self._episode.unknown_tool(name, arguments)
 
     async def user_turn(self, message: str) -> UserTurn:
         """The simulated user's answer.
@@ -104,14 +107,9 @@ class GuardedEpisode(Episode):
             UsageError: the episode is closed. InfrastructureError: the environment failed.
         """
         async with self._operation():
-            try:
-                return await self._episode.user_turn(message)
-            except (UsageError, InfrastructureError):
-                raise
-            except Exception as error:
-                raise InfrastructureError(
-                    f"the simulated user of task {self.task.id!r} failed: {_described(error)}"
-                ) from error
+            with failing(f"the simulated user of task {self.task.id!r}"):
+                turn = await self._episode.user_turn(message)
+        return _of_kind(UserTurn, turn, f"the simulated user of task {self.task.id!r}")
 
     async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
         """The verdict.
@@ -120,12 +118,9 @@ class GuardedEpisode(Episode):
             UsageError: the episode is closed. InfrastructureError: the environment failed.
         """
         async with self._operation():
-            try:
-                return await self._episode.evaluate(messages)
-            except (UsageError, InfrastructureError):
-                raise
-            except Exception as error:
-                raise InfrastructureError(f"evaluating task {self.task.id!r} failed: {_described(error)}") from error
+            with failing(f"evaluating task {self.task.id!r}"):
+                verdict = await self._episode.evaluate(messages)
+        return _of_kind(Evaluation, verdict, f"evaluating task {self.task.id!r}")
 
     async def close(self) -> None:
         """End the episode: after the operation in progress, or under it after `CLOSE_WAIT_S`. Idempotent."""
@@ -145,9 +140,48 @@ class GuardedEpisode(Episode):
     @contextlib.asynccontextmanager
     async def _operation(self) -> AsyncIterator[None]:
         async with self._turn:
+            # The tools of many an environment never wait: time-outs and other episodes get their turn here.
+            await asyncio.sleep(0)
             if self._closed:
                 raise UsageError(f"the episode of task {self.task.id!r} is closed: start a new one")
             yield
+
+
+def broke(error: BaseException) -> bool:
+    """`error` is a failure of the code that raised it: an exception, an exit, or a cancellation of its own making.
+
+    Ctrl-C is none, nor is the cancellation of the task that runs it, by a time-out say.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, (Exception, SystemExit))
+
+
+def _of_kind(kind: type[Returned], found: Returned, what: str) -> Returned:
+    if not isinstance(found, kind):
+        article = "an" if kind is Evaluation else "a"
+        raise InfrastructureError(
+            f"{what} returned a {type(found).__name__}: episodes return {article} {kind.__name__}"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Whatever breaks inside is the environment's failure of `what`; errors of the contract keep their words.
+
+    Raises:
+        InfrastructureError: something broke.
+    """
+    try:
+        yield
+    except (UsageError, InfrastructureError):
+        raise
+    except BaseException as error:
+        if not broke(error):
+            raise
+        raise InfrastructureError(f"{what} failed: {_described(error)}") from error
 
 
 def argument_fault(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
@@ -163,24 +197,6 @@ def argument_fault(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
         raise InfrastructureError(message) from error
     places = (fault.json_path.removeprefix("$").removeprefix(".") or "arguments" for fault in faults)
     return "; ".join(f"{place}: {fault.message}" for place, fault in zip(places, faults, strict=True)) or None
-
-
-def _structured(result: ToolResult, spec: ToolSpec) -> ToolResult:
-    """`result` with the JSON value that the tool's output schema declares.
-
-    Raises:
-        InfrastructureError: there is none, or it does not fit the schema.
-    """
-    value = result.structured
-    if value is None:
-        try:
-            value = json.loads(result.content)
-        except ValueError as error:
-            message = f"tool {spec.name!r} declares an output schema but returned text: {error}"
-            raise InfrastructureError(message) from error
-    for fault in Draft202012Validator(spec.output_schema).iter_errors(value):
-        raise InfrastructureError(f"tool {spec.name!r} broke its own output schema: {fault.message}")
-    return result.model_copy(update={"structured": value})
 
 
 def _listed(spec: ToolSpec) -> dict[str, Any]:
@@ -200,5 +216,5 @@ def _check_servable(tools: Sequence[ToolSpec]) -> None:
                 raise UsageError(f"{kind} of tool {spec.name!r} has type {found!r} at its root: MCP needs 'object'")
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

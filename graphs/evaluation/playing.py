@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
-from mcp_servers.guard import GuardedEpisode
+from mcp_servers.guard import GuardedEpisode, broke, failing
 from trace_agents.agent import Agent, Play, PlaySettings
 from trace_agents.environment import Environment, Episode, KeepsRecord
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
@@ -101,24 +102,41 @@ async def _persist(agent: Agent, environment: Environment, pair: Pair, pace: Pac
 
 async def _attempt(agent: Agent, environment: Environment, pair: Pair, pace: Pace) -> Ended:
     task, trial = pair
-    live = await _start(environment, task)
-    episode = GuardedEpisode.of(live)
-    try:
+    async with _live(environment, task) as (live, episode):
         play = await _played(agent, episode, PlaySettings(max_turns=pace.max_turns, seed=_seed(pace.seed, task, trial)))
-        verdict = await episode.evaluate(play.messages)
-        record = await live.record(play.messages) if isinstance(live, KeepsRecord) else None
-    finally:
-        await episode.close()
+        verdict = await _verdict(episode, play)
+        with failing(f"the record of task {task.id!r}"):
+            record = await live.record(play.messages) if isinstance(live, KeepsRecord) else None
     return Ended(_trajectory(agent, environment, pair, episode, play, verdict), record)
 
 
-async def _start(environment: Environment, task: TaskInstance) -> Episode:
+@contextlib.asynccontextmanager
+async def _live(environment: Environment, task: TaskInstance) -> AsyncIterator[tuple[Episode, GuardedEpisode]]:
+    """An episode and its guard; closed at the end, whatever happens."""
+    with failing(f"starting task {task.id!r}"):
+        live = await environment.start(task)
+    closing: Episode = live
     try:
-        return await environment.start(task)
-    except (UsageError, InfrastructureError):
+        closing = episode = GuardedEpisode.of(live)
+        yield live, episode
+    except BaseException:
+        with contextlib.suppress(Exception, SystemExit):  # What went wrong before is what is told.
+            await closing.close()
         raise
-    except Exception as error:
-        raise InfrastructureError(f"task {task.id!r} could not be started: {_described(error)}") from error
+    with failing(f"closing the episode of task {task.id!r}"):
+        await closing.close()
+
+
+async def _verdict(episode: GuardedEpisode, play: Play) -> Evaluation:
+    what = f"evaluating task {episode.task.id!r}"
+    try:
+        verdict = await episode.evaluate(play.messages)
+    except UsageError as error:  # The evaluator's: what it refuses is lost, and nothing else.
+        raise InfrastructureError(f"{what} failed: {error}") from error
+    for name, value in (("reward", verdict.reward), *verdict.breakdown.items()):
+        if not 0.0 <= value <= 1.0:
+            raise InfrastructureError(f"{what} gave {name} {value!r}: rewards and their parts are in [0, 1]")
+    return verdict
 
 
 async def _played(agent: Agent, episode: GuardedEpisode, settings: PlaySettings) -> Play:
@@ -131,18 +149,17 @@ async def _played(agent: Agent, episode: GuardedEpisode, settings: PlaySettings)
         play = await agent.play(episode, settings)
     except (UsageError, InfrastructureError, TimeoutError):
         raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():  # The time-out, or Ctrl-C.
-            raise
-        raise _raised(agent, episode, error) from error  # Its own; the group of tasks would lose the episode.
     except ExceptionGroup as group:
         away, others = group.split((InfrastructureError, TimeoutError))
         if others is not None or away is None:
             raise _raised(agent, episode, group) from group
         raise InfrastructureError(f"{agent.name}: {_described(_first(away))}") from group
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not broke(error):  # The time-out, or Ctrl-C.
+            raise
         raise _raised(agent, episode, error) from error
+    if episode.closed:
+        raise UsageError(f"agent {agent.name!r} closed the episode of task {episode.task.id!r}: leave that to its host")
     if not isinstance(play, Play):
         raise UsageError(f"agent {agent.name!r} returned a {type(play).__name__}: return a trace_agents.agent.Play")
     _check_play(agent, episode, play)

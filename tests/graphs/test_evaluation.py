@@ -20,7 +20,7 @@ from trace_agents.agent import Play, PlaySettings
 from trace_agents.cli import main
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.importers import load_trajectories
-from trace_agents.types import Message, StopReason, Trajectory
+from trace_agents.types import Evaluation, Message, StopReason, Trajectory
 
 ASKED = Asked(environment="helpdesk", agent="random", tasks=tuple(f"test-{n:03d}" for n in range(12)), trials=2)
 
@@ -243,6 +243,94 @@ def test_an_agent_that_never_answers_runs_into_the_time_out() -> None:
 
     (one,) = played(Stuck(), pace=Pace(timeout_s=0.01, retries=1), tasks=1)
     assert (one.success, one.error, one.info["failed_attempts"]) == (None, "the episode took over 0.01 s", 2)
+
+
+@pytest.mark.parametrize("tool", ["get_order", "no_such_tool"])
+def test_the_time_out_reaches_an_agent_that_waits_for_nothing_but_its_tools(tool: str) -> None:
+    class Endless(Fixed):
+        async def play(self, episode, settings):
+            while True:
+                await episode.call(tool, {})
+
+    (one,) = played(Endless(), pace=Pace(timeout_s=0.05, retries=0), tasks=1)
+    assert (one.success, one.error) == (None, "the episode took over 0.05 s")
+
+
+class Spoiled(Helpdesk):
+    """Helpdesk whose task train-001 raises `error` in `method` (the episode's, or `start`)."""
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        super().__init__()
+        self.method, self.error = method, error
+
+    async def start(self, task):
+        async def spoiled(*args):
+            raise self.error
+
+        if task.id == "train-001" and self.method == "start":
+            await spoiled()
+        episode = await super().start(task)
+        if task.id == "train-001":
+            setattr(episode, self.method, spoiled)
+        return episode
+
+
+class Busy(Fixed):
+    """Calls a tool and says a word before it ends."""
+
+    async def play(self, episode, settings: PlaySettings) -> Play:
+        await episode.call("get_order", {"order_id": "x"})
+        await episode.user_turn("Hello?")
+        return await super().play(episode, settings)
+
+
+@pytest.mark.parametrize("method", ["start", "call", "user_turn", "evaluate", "close"])
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), ZeroDivisionError("none")])
+def test_whatever_an_environment_raises_only_its_episode_is_lost(method: str, error: BaseException) -> None:
+    first, second, third = played(Busy(), Spoiled(method, error), Pace(retries=0, concurrency=1))
+    assert (first.success, second.success, third.success) == (False, None, False)
+    assert type(error).__name__ in str(second.error)
+
+
+def test_an_evaluator_that_refuses_loses_its_episode_alone() -> None:
+    refusal = UsageError("the ledger has no such page: mend it")
+    first, second, third = played(Fixed(), Spoiled("evaluate", refusal), Pace(retries=0))
+    assert (first.success, second.success, third.success) == (False, None, False)
+    assert second.error == "evaluating task 'train-001' failed: the ledger has no such page: mend it"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (None, "returned a NoneType: episodes return an Evaluation"),
+        (Evaluation(reward=1.5, success=True), "gave reward 1.5"),
+        (Evaluation(reward=1.0, success=True, breakdown={"facts": float("nan")}), "gave facts nan"),
+    ],
+)
+def test_a_verdict_that_is_none_is_a_failure_of_infrastructure(verdict: Evaluation | None, told: str) -> None:
+    class Odd(Helpdesk):
+        async def start(self, task):
+            episode = await super().start(task)
+
+            async def evaluate(messages):
+                return verdict
+
+            episode.evaluate = evaluate
+            return episode
+
+    (one,) = played(Fixed(), Odd(), Pace(retries=0), tasks=1)
+    assert (one.success, one.reward) == (None, None)
+    assert told in str(one.error)
+
+
+def test_an_agent_that_closes_its_episode_is_told() -> None:
+    class Closing(Fixed):
+        async def play(self, episode, settings):
+            await episode.close()
+            return await super().play(episode, settings)
+
+    with pytest.raises(UsageError, match="agent 'fixed' closed the episode of task 'train-000'"):
+        played(Closing(), tasks=1)
 
 
 def test_an_evaluator_that_raises_is_a_failure_of_infrastructure_and_its_episode_is_closed() -> None:
