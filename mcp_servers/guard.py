@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -70,7 +71,8 @@ class GuardedEpisode(Episode):
         """Run a tool.
 
         Raises:
-            UsageError: the episode is closed. InfrastructureError: the environment failed.
+            UsageError: the episode is closed. InfrastructureError: the environment failed, or broke the tool's output
+                schema.
         """
         spec = self.specs.get(name)
         if spec is None:
@@ -88,7 +90,7 @@ class GuardedEpisode(Episode):
                     return ToolResult(content=f"bad arguments for tool {name!r}: {fault}", is_error=True)
                 raise InfrastructureError(f"tool {name!r} failed: {_described(error)}") from error
         _of_kind(ToolResult, result, f"tool {name!r}")
-        return result
+        return result if spec.output_schema is None or result.is_error else _structured(result, spec)
 
     async def _unknown_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """What the agent reads where it is offered no such tool: the benchmark's words, or the house's."""
@@ -197,6 +199,24 @@ def argument_fault(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
         raise InfrastructureError(message) from error
     places = (fault.json_path.removeprefix("$").removeprefix(".") or "arguments" for fault in faults)
     return "; ".join(f"{place}: {fault.message}" for place, fault in zip(places, faults, strict=True)) or None
+
+
+def _structured(result: ToolResult, spec: ToolSpec) -> ToolResult:
+    """`result` with the JSON value that the tool's output schema declares.
+
+    Raises:
+        InfrastructureError: there is none, or it does not fit the schema.
+    """
+    value = result.structured
+    if value is None:
+        try:
+            value = json.loads(result.content)
+        except ValueError as error:
+            message = f"tool {spec.name!r} declares an output schema but returned text: {error}"
+            raise InfrastructureError(message) from error
+    for fault in Draft202012Validator(spec.output_schema).iter_errors(value):
+        raise InfrastructureError(f"tool {spec.name!r} broke its own output schema: {fault.message}")
+    return result.model_copy(update={"structured": value})
 
 
 def _listed(spec: ToolSpec) -> dict[str, Any]:
