@@ -60,7 +60,8 @@ class Environment(Protocol):
 
     @property
     def splits(self) -> Mapping[str, int]:
-        """Number of fixed tasks of each split; empty for an environment that only generates."""
+        """Number of fixed tasks of each split; empty for an environment that only generates. Splits may share tasks;
+        a task's `split` is one that lists it."""
 
     def tasks(self, split: str) -> Sequence[TaskInstance]:
         """All tasks of a split, in a fixed order.
@@ -84,7 +85,11 @@ class Environment(Protocol):
         """
 
     async def start(self, task: TaskInstance) -> Episode:
-        """A fresh, isolated episode of `task`."""
+        """A fresh, isolated episode of `task`.
+
+        Raises:
+            TaskUnavailable: it cannot be played here, for want of a key, say.
+        """
 
 
 @runtime_checkable

@@ -19,22 +19,27 @@ NOWHERE = "no-such-thing-0b1f"
 
 
 async def task_lists(subject: Subject) -> None:
-    """Splits of the stated size, ids unique, the same list each time, and each task found by its id."""
+    """Splits of the stated size, the same lists each time, a task alike in all of them, and found by its id."""
     environment = subject.environment
-    listed: list[TaskInstance] = []
+    listed: dict[str, TaskInstance] = {}
+    members: dict[str, set[str]] = {}
     for split, count in environment.splits.items():
         tasks = list(environment.tasks(split))
         if len(tasks) != count:
             raise Fault(f"split {split!r} is said to have {count} tasks and has {len(tasks)}", "make `splits` say so")
         if tasks != list(environment.tasks(split)):
             raise Fault(f"split {split!r} is another list when asked again", "list the same tasks in the same order")
-        strays = [task.id for task in tasks if task.split != split]
-        if strays:
-            raise Fault(f"task {strays[0]!r} of split {split!r} says another split", "set `split` of each task")
-        listed += tasks
-    repeated = [task_id for task_id, times in Counter(task.id for task in listed).items() if times > 1]
-    if repeated:
-        raise Fault(f"task id {repeated[0]!r} is used {Counter(t.id for t in listed)[repeated[0]]} times", "name apart")
+        members[split] = {task.id for task in tasks}
+        if len(members[split]) < len(tasks):
+            [(task_id, times)] = Counter(task.id for task in tasks).most_common(1)
+            raise Fault(f"task id {task_id!r} is used {times} times in split {split!r}", "name apart")
+        for task in tasks:
+            if listed.setdefault(task.id, task) != task:
+                raise Fault(f"task id {task.id!r} names two tasks, one of split {split!r}", "name apart")
+    strays = [task for task in listed.values() if task.id not in members.get(task.split or "", ())]
+    if strays:
+        found = f"task {strays[0].id!r} says split {strays[0].split!r}, which does not list it"
+        raise Fault(found, "set `split` of each task to one that lists it")
     for task in subject.tasks:
         if environment.task(task.id) != task:
             raise Fault(f"task({task.id!r}) is not the task that is listed or generated", "make `task` find that one")

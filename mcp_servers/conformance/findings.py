@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +46,8 @@ class Report(Record):
     """What it was loaded by."""
     tasks: int
     """Task instances that the checks played."""
+    unavailable: Mapping[str, str] = Field(default_factory=dict)
+    """Task that would have been played and cannot be here -> why; others took their place."""
     findings: tuple[Finding, ...] = Field(default=())
 
     @property

@@ -18,7 +18,7 @@ from mcp_servers.conformance.findings import Fault, Skip, shown
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.remote import RemoteEnvironment
 from trace_agents.environment import Environment, HasOracle, PlaysFew
-from trace_agents.errors import UsageError
+from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import Action, TaskInstance
 
 SERVING = re.compile(r"^serving .* on (http://\S+)")
@@ -55,22 +55,51 @@ class Subject:
         self._served: RemoteEnvironment | None = None
         self.url = ""
         """Where `served` serves; empty before."""
+        self.unavailable: dict[str, str] = {}
+        """Task that cannot be played here -> why, of those that were chosen first; others took their place."""
 
     async def close(self) -> None:
         """End the processes that were started."""
         await self._processes.aclose()
 
+    async def leave_out_unavailable(self) -> None:
+        """Find what cannot be played here, for want of a key say, before `tasks` are chosen."""
+        lost = True
+        while lost:
+            try:
+                picked = self._picked()
+            except Exception:  # Its task lists are at fault, which a check says.
+                return
+            lost = False
+            for task in picked:
+                try:
+                    await (await self.environment.start(task)).close()
+                except TaskUnavailable as error:
+                    self.unavailable[task.id], lost = str(error), True
+                except Exception:  # The checks say what is wrong with its episodes.
+                    continue
+
     @cached_property
     def tasks(self) -> Sequence[TaskInstance]:
-        """The tasks that are played: spread evenly over every split, and the first seeds."""
-        lists = [list(self.environment.tasks(split)) for split in self.environment.splits]
-        share = -(-self.options.tasks // (len(lists) + 1))
-        with contextlib.suppress(UsageError):  # An environment of fixed tasks only.
-            lists.append([self.environment.generate(seed) for seed in range(share if lists else self.options.tasks)])
-        found = list(_spread([one for one in lists if one], self.options.tasks))
+        """The tasks that are played: spread evenly over every split, each in its own, and the first seeds."""
+        found = self._picked()
+        if not found and self.unavailable:
+            raise Fault("no task can be played here", f"see what they want: {next(iter(self.unavailable.values()))}")
         if not found:
             raise Fault("there is no task: every split is empty, and no seed gives one", "give the environment tasks")
         return found
+
+    def _picked(self) -> Sequence[TaskInstance]:
+        environment, splits = self.environment, list(self.environment.splits)
+        lists = [
+            [task for task in environment.tasks(split) if task.split == split or task.split not in splits]
+            for split in splits
+        ]
+        share = -(-self.options.tasks // (len(lists) + 1))
+        with contextlib.suppress(UsageError):  # An environment of fixed tasks only.
+            lists.append([environment.generate(seed) for seed in range(share if lists else self.options.tasks)])
+        playable = [[task for task in tasks if task.id not in self.unavailable] for tasks in lists]
+        return list(_spread([one for one in playable if one], self.options.tasks))
 
     def gold(self, task: TaskInstance) -> Sequence[Action] | None:
         """The gold actions of `task`; None where there are none."""

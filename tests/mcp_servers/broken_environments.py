@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from trace_agents.errors import UsageError, unknown
+from trace_agents.errors import TaskUnavailable, UsageError, unknown
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 ADD = ToolSpec(
@@ -91,6 +91,53 @@ class Pile:
 
     async def start(self, task: TaskInstance) -> PileEpisode:
         return self.episode(task)
+
+
+class Keyed(Pile):
+    """Sound: splits that share tasks, some of which need a key."""
+
+    splits: Mapping[str, int] = MappingProxyType({"all": 9, "test": 3})
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        if split not in self.splits:
+            raise unknown("split", split, list(self.splits))
+        return [
+            self.made(f"test-{number}", number, "test" if number < 3 else "all") for number in range(self.splits[split])
+        ]
+
+    def task(self, task_id: str) -> TaskInstance:
+        number = task_id.removeprefix("test-")
+        return self.tasks("all")[int(number)] if number in "345678" else super().task(task_id)
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        if task.id in ("test-0", "test-3", "test-4", "seed-0"):
+            raise TaskUnavailable(f"task {task.id!r} needs a key: set PILE_KEY")
+        return await super().start(task)
+
+
+class KeylessPile(Keyed):
+    """Nothing of it can be played."""
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        raise TaskUnavailable(f"task {task.id!r} needs a key: set PILE_KEY")
+
+
+class Homeless(Pile):
+    """`tasks`: a task that says a split which does not list it."""
+
+    splits: Mapping[str, int] = MappingProxyType({"test": 3, "other": 0})
+
+    def made(self, task_id: str, number: int, split: str | None) -> TaskInstance:
+        return super().made(task_id, number, split and ("other" if number == 2 else split))
+
+
+class TwoOfOneName(Pile):
+    """`tasks`: two splits list different tasks under one id."""
+
+    splits: Mapping[str, int] = MappingProxyType({"test": 3, "other": 3})
+
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        return [task.model_copy(update={"split": split}) for task in super().tasks(split)]
 
 
 class RepeatedIds(Pile):

@@ -53,6 +53,36 @@ async def test_a_sound_environment_passes_every_check() -> None:
     assert (report.environment, report.tasks, report.conformant) == ("pile", 4, True)
 
 
+async def test_splits_may_share_tasks_and_what_cannot_be_played_here_is_left_out() -> None:
+    report = await conform(spec("Keyed"), QUICK)
+    assert report.failed == ()
+    assert report.tasks == 4
+    assert set(report.unavailable) == {"test-0", "test-3", "test-4", "seed-0"}
+    assert set(report.unavailable.values()) == {
+        f"task {name!r} needs a key: set PILE_KEY" for name in report.unavailable
+    }
+
+
+async def test_an_environment_of_which_nothing_can_be_played_says_what_it_wants() -> None:
+    report = await conform(spec("KeylessPile"), QUICK, only=["schemas"])
+    [finding] = report.failed
+    assert finding.found == "no task can be played here"
+    assert "set PILE_KEY" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("RepeatedIds", "task id 'test-0' is used 2 times in split 'test'"),
+        ("Homeless", "task 'test-2' says split 'other', which does not list it"),
+        ("TwoOfOneName", "task id 'test-0' names two tasks, one of split 'other'"),
+    ],
+)
+async def test_task_lists_that_contradict_themselves_are_told(name: str, wanted: str) -> None:
+    [finding] = (await conform(spec(name), QUICK, only=["tasks"])).failed
+    assert finding.found == wanted
+
+
 @pytest.mark.parametrize("name", ["helpdesk", "synth/unlock"])
 async def test_the_shipped_environments_pass(name: str) -> None:
     assert (await conform(name, QUICK)).failed == ()

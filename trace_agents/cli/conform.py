@@ -54,4 +54,5 @@ def _show(report: Report) -> None:
         table.add_row(finding.check, Text(finding.status, _STYLES[finding.status]), Text("\n".join(words)))
     counts = [f"{sum(one.status == status for one in report.findings)} {status}" for status in _STYLES]
     console().print(table)
-    console().print(f"\n{report.environment}: {', '.join(counts)}; {report.tasks} tasks played", highlight=False)
+    left = f"; {len(report.unavailable)} left out that cannot be played here" if report.unavailable else ""
+    console().print(f"\n{report.environment}: {', '.join(counts)}; {report.tasks} tasks played{left}", highlight=False)
