@@ -17,7 +17,7 @@ from mcp_servers.benchmark.users import UserKind, check, complete
 from mcp_servers.tau2 import results
 from mcp_servers.tau2.provenance import Data, check_data, check_tools, code_release
 from mcp_servers.tau2.settings import JUDGE_VARIABLE, Settings, read_settings
-from mcp_servers.tau2.tasks import gold, has_gold, needs_judge
+from mcp_servers.tau2.tasks import can_fail, gold, has_gold, needs_judge
 from mcp_servers.tau2.trajectory import Item, called, merged, said
 from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario
 from trace_agents.environment import ResultsRequest
@@ -298,10 +298,13 @@ class Tau2Environment:
 
     @cached_property
     def _splits(self) -> Mapping[str, Sequence[str]]:
-        """Split -> ids, in the order of the tasks' file, as upstream has them. It states splits from v1.0.0 on."""
+        """Split -> ids, in the order of the tasks' file, as upstream has them. It states splits from v1.0.0 on.
+
+        A task that cannot fail is in none: it is there by its id only.
+        """
         path = self._folder / "split_tasks.json"
         stated: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
-        order = [raw["id"] for raw in self._raw]
+        order = [raw["id"] for raw in self._raw if can_fail(self._domain, raw["id"])]
         sets = {split: set(ids) for split, ids in stated.items()}
         named = {split: [each for each in order if each in wanted] for split, wanted in sets.items()}
         return named if BASE in named else {**named, BASE: order}

@@ -11,12 +11,23 @@ from trace_agents.types import ToolCall
 GO_AHEAD = "Please go ahead."
 """What the oracle says where it is the user's turn to act."""
 WITHOUT_GOLD = {("mock", "update_task_with_user_tools")}
-"""Domain and task, of v1.0.1, where upstream's gold actions leave out what the user must do."""
+"""Domain and task, from v1.0.0 on, where upstream's gold actions leave out what the user must do."""
+WITHOUT_FAILURE = {("mock", "create_task_1_with_env_assertions")}
+"""Domain and task that upstream can only judge solved: its evaluator raises wherever the agent has not done it.
+
+Upstream's runner then ends the whole run (v0.2.0), or leaves the simulation out of its figures (from v1.0.0 on): a
+share of solved tasks would count the successes alone.
+"""
 
 
 def has_gold(domain: str, task_id: str) -> bool:
     """The task's gold actions, with the scripted user's, solve it."""
     return (domain, task_id) not in WITHOUT_GOLD
+
+
+def can_fail(domain: str, task_id: str) -> bool:
+    """Upstream has a verdict on the task for an agent that does not solve it."""
+    return (domain, task_id) not in WITHOUT_FAILURE
 
 
 def needs_judge(raw: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from trace_agents.types import ToolCall
 
 pytestmark = needs_data
 
+CANNOT_FAIL = "create_task_1_with_env_assertions"
 BAD_MODE = "[mobile_data_issue]data_mode_off|data_usage_exceeded[PERSONA:None]"
 
 
@@ -26,7 +27,7 @@ def data(tmp_path: Path) -> Path:
     return data_folder(tmp_path)
 
 
-@pytest.mark.parametrize(("domain", "count"), [("airline", 50), ("retail", 114), ("telecom", 114), ("mock", 7)])
+@pytest.mark.parametrize(("domain", "count"), [("airline", 50), ("retail", 114), ("telecom", 114), ("mock", 6)])
 def test_every_task_is_in_the_base_split(domain: str, count: int, data: Path) -> None:
     environment = unplayed(domain, data)
     assert isinstance(environment, Environment)
@@ -40,8 +41,19 @@ def test_every_task_is_in_the_base_split(domain: str, count: int, data: Path) ->
 def test_tasks_that_begin_in_the_middle_of_a_conversation_are_left_out(data: Path) -> None:
     every = json.loads((SHARED / "domains/mock/tasks.json").read_text())
     begun = {task["id"] for task in every if (task.get("initial_state") or {}).get("message_history")}
-    assert {task["id"] for task in every} - {task.id for task in unplayed("mock", data).tasks("base")} == begun
+    mock = unplayed("mock", data)
+    assert {task["id"] for task in every} - {task.id for task in mock.tasks("base")} == begun | {CANNOT_FAIL}
     assert len(begun) == 2
+    for task_id in begun:
+        with pytest.raises(UsageError, match="unknown task"):
+            mock.task(task_id)
+
+
+def test_a_task_that_upstream_cannot_judge_unsolved_is_in_no_split_but_there_by_its_id(data: Path) -> None:
+    mock = unplayed("mock", data)
+    assert CANNOT_FAIL not in {task.id for task in mock.tasks("base")}
+    assert mock.task(CANNOT_FAIL).split is None
+    assert mock.oracle(mock.task(CANNOT_FAIL))
 
 
 def test_upstreams_splits_are_offered_where_its_data_states_them(data: Path, tmp_path: Path) -> None:
@@ -52,7 +64,7 @@ def test_upstreams_splits_are_offered_where_its_data_states_them(data: Path, tmp
     (copy / "tau2/domains/mock/split_tasks.json").write_text(json.dumps(stated))
     settings = Settings(python=NOWHERE, data=copy, user=UserChoice(kind=UserKind.NONE))
     environment = Tau2Environment("mock", settings)
-    assert environment.splits == {"train": 1, "test": 1, "base": 7}
+    assert environment.splits == {"train": 1, "test": 1, "base": 6}
     assert [task.id for task in environment.tasks("test")] == ["update_task_1"]
     assert [task.split for task in environment.tasks("base")][:1] == ["train"]
 

@@ -21,7 +21,7 @@ from tau2_benchmark import installed
 from mcp_servers.replay import replay
 from mcp_servers.tau2 import Tau2Environment
 from mcp_servers.tau2.environment import WORKER
-from mcp_servers.tau2.tasks import has_gold, needs_judge
+from mcp_servers.tau2.tasks import WITHOUT_FAILURE, has_gold, needs_judge
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import TaskInstance, ToolCall
 
@@ -77,8 +77,10 @@ def perturbed(actions: list[Action], rng: random.Random) -> list[Action]:
 
 def cases(environment: Tau2Environment, count: int, rng: random.Random) -> Iterator[tuple[TaskInstance, list[Action]]]:
     """`count` perturbed gold sequences over all tasks that have them and need no model to judge."""
-    playable = [task for task in environment.tasks("base") if not needs_judge(task.data["task"])]
-    tasks = [task for task in playable if has_gold(environment.name.removeprefix("tau2/"), task.id)]
+    domain = environment.name.removeprefix("tau2/")
+    unlisted = [environment.task(task_id) for named, task_id in sorted(WITHOUT_FAILURE) if named == domain]
+    playable = [task for task in (*environment.tasks("base"), *unlisted) if not needs_judge(task.data["task"])]
+    tasks = [task for task in playable if has_gold(domain, task.id)]
     for number in range(count):
         task = tasks[rng.randrange(len(tasks))] if count < len(tasks) else tasks[number % len(tasks)]
         yield task, perturbed(list(environment.oracle(task)), rng)

@@ -268,6 +268,6 @@ async def test_what_the_agent_said_beside_its_calls_counts_as_told(mock: Tau2Env
 def test_a_check_plays_gold_and_floor_and_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     played = installed().release
     assert main(["benchmarks", "check", "--domain", "mock"]) == 0
-    floor = {"v0.2.0": "1/7", "v1.0.1": "1/8, without gold actions 1"}[played]
-    wanted = f"mock: gold 7/7, do nothing {floor}, infrastructure failures 1, revision {played}"
+    floor = {"v0.2.0": "1/6", "v1.0.1": "1/7, without gold actions 1"}[played]
+    wanted = f"mock: gold 6/6, do nothing {floor}, infrastructure failures 0, revision {played}"
     assert capsys.readouterr().out.startswith(wanted)
