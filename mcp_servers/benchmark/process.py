@@ -22,6 +22,8 @@ FOLDER = Path(__file__).with_name("worker")
 """What the other Python runs; it loads a benchmark's `program`."""
 LONGEST_LINE = 256 * 2**20
 """Bytes of the longest answer that is read."""
+LOADING_S = 600.0
+"""Seconds that a worker may take to load: what it builds once takes ten seconds alone, and minutes on a busy machine."""
 GRACE_S = 5.0
 """Seconds after a session should have ended itself until it is given up."""
 
@@ -75,7 +77,7 @@ class Worker:
             UsageError: the environment cannot run the worker. InfrastructureError: the operation failed.
         """
         with self._connection() as connection:
-            connection.settimeout(self.program.seconds + GRACE_S)
+            connection.settimeout(LOADING_S + self.program.seconds + GRACE_S)
             with connection.makefile("rwb") as stream:
                 try:
                     stream.write(_request(0, do, given, self.program.seconds))

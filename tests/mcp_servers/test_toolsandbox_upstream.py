@@ -177,6 +177,16 @@ async def test_what_goes_wrong_in_a_call_is_an_error_in_upstreams_words(sandbox:
             assert result.is_error == (wanted != "[]")
 
 
+async def test_an_error_reads_alike_in_every_process(sandbox: ToolSandbox) -> None:
+    told = []
+    for environment in (sandbox, playable()):
+        async with episode_of(environment, "cellular_off_all_tools") as episode:
+            told += [await episode.call("remove_contact", {"person_id": f"nobody-{number}"}) for number in range(3)]
+    assert told[0].content.startswith("polars.exceptions.NoDataError: No db entry matching predicate=<Expr [")
+    assert told[0].is_error
+    assert {result.content for result in told} == {told[0].content}
+
+
 async def test_after_30_messages_nothing_more_is_done(sandbox: ToolSandbox) -> None:
     async with episode_of(sandbox, SEND) as episode:
         results = [await episode.call("get_cellular_service_status", {}) for _ in range(17)]

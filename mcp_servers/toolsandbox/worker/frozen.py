@@ -1,15 +1,17 @@
-"""What upstream takes from outside: the time and random identifiers, made the same in every episode."""
+"""What upstream takes from outside, made the same in every episode: the time, random identifiers, addresses."""
 
 from __future__ import annotations
 
 import datetime
 import random
+import re
 import sys
 import uuid
 from types import ModuleType
 from typing import Any
 
 PACKAGE = "tool_sandbox"
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+(?=>$)")
 
 
 def freeze_clock(instant: str) -> None:
@@ -29,6 +31,14 @@ def freeze_clock(instant: str) -> None:
     for each in _modules():
         if vars(each).get("datetime") is datetime:
             each.__dict__["datetime"] = module
+
+
+def hide_addresses() -> None:
+    """Leave the address in memory out of how an expression is written: upstream's tools tell it to the agent."""
+    import polars
+
+    written = polars.Expr.__repr__
+    polars.Expr.__repr__ = lambda expression: ADDRESS.sub("", written(expression))
 
 
 def now() -> float:

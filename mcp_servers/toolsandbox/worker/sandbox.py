@@ -16,7 +16,7 @@ import dill
 import tool_sandbox
 from catalogue import Agent, catalogue
 from facts import Facts
-from frozen import freeze_clock, number_identifiers
+from frozen import freeze_clock, hide_addresses, number_identifiers
 from recording import results
 from standins import completion, tool_call
 from tool_sandbox.common.evaluation import EvaluationResult
@@ -38,6 +38,7 @@ class Sandbox:
     def __init__(self, folder: str, instant: str) -> None:
         self._code = code_digest(Path(tool_sandbox.__file__).parent)
         freeze_clock(instant)
+        hide_addresses()
         self._catalogue = catalogue(Path(folder), instant, self._code)
 
     def stock(self) -> None:
