@@ -23,7 +23,7 @@ FOLDER = Path(__file__).with_name("worker")
 LONGEST_LINE = 256 * 2**20
 """Bytes of the longest answer that is read."""
 LOADING_S = 600.0
-"""Seconds that a worker may take to load: what it builds once takes ten seconds alone, and minutes on a busy machine."""
+"""Seconds that a worker may take to load: what it builds once takes seconds alone, and minutes on a busy machine."""
 GRACE_S = 5.0
 """Seconds after a session should have ended itself until it is given up."""
 
