@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from mcp.client import Client
 
@@ -17,8 +18,8 @@ class HeldClient:
     different ones: a task of its own holds the context open.
     """
 
-    def __init__(self, make: Callable[[], Client]) -> None:
-        """A client that has not connected; `make` gives the one to enter."""
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[Client]]) -> None:
+        """A client that has not connected; `make` gives the context to enter."""
         self._make = make
         self._closing = asyncio.Event()
         self._client: asyncio.Future[Client] | None = None

@@ -99,6 +99,11 @@ class ResetSection(Record):
     """Program that is run before the server is connected; it reads the task, as JSON, from standard input."""
     calls: tuple[Call, ...] = ()
     """Tool calls once it is connected; agents do not see them."""
+    keep: bool = False
+    """Keep the process of an ended episode for the next one: its folder is emptied, and all of the above is done again.
+    Faster, for a server that can be reset so."""
+    folder_as: str = ""
+    """What agents read and write for the path of the episode's own folder, such as `/data`; empty: the path itself."""
     at_once: int | None = Field(default=None, ge=1)
     """Episodes that may be live together; by default 16, or 1 where they share a server."""
     by_connection: bool = False
@@ -179,6 +184,17 @@ class Description(Record):
                 "a server at a 'url' keeps its state between episodes: give [reset] a 'command' or 'calls' that reset "
                 "it, or by_connection = true where each connection has a state of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_kept(self) -> Self:
+        server, reset = self.server, self.reset
+        if reset.keep and (server.url or not (reset.snapshot or reset.command or reset.calls)):
+            raise ValueError("[reset] keep is for a server that 'command' starts and snapshot, command or calls reset")
+        if reset.keep and any("{task}" in text for text in (*server.command, *server.env.values(), server.cwd)):
+            raise ValueError("[server] names {task}, which changes while [reset] keep keeps the process: use {folder}")
+        if reset.folder_as and server.url:
+            raise ValueError("[reset] folder_as is for a server that 'command' starts")
         return self
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.checker import Checker, Finished
 from mcp_servers.wrapped.description import Benchmark, Call, TaskRow
 from mcp_servers.wrapped.live import LiveServer
@@ -36,6 +39,8 @@ class WrappedEnvironment(Environment):
         self._checker = Checker(benchmark)
         self._users = Users(benchmark.rows.values())
         self._turns = Turns(benchmark.described.at_once, TURN_WAIT_S)
+        self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, list[LiveServer]] = WeakKeyDictionary()
+        """Servers without an episode, by the loop they are connected on; they end with it."""
         self._gold_states: dict[str, tuple[Any, ...]] = {}
         self._instances = {row.id: self._instance(row) for row in benchmark.rows.values()}
         if any(row.gold is not None for row in benchmark.rows.values()):
@@ -82,14 +87,29 @@ class WrappedEnvironment(Environment):
         live = None
         try:
             gold_state = await self._gold_state(row)
-            live = await LiveServer.begin(self._benchmark, row)
-            tools = self._offered(live.tools)
+            live = await self._begin(row)
+            return WrappedEpisode(self, task, live, gold_state)
         except BaseException:
             if live is not None:
                 await live.close()
             self._turns.give()
             raise
-        return WrappedEpisode(self, task, live, tools, gold_state)
+
+    async def _begin(self, row: TaskRow) -> LiveServer:
+        """A server ready for `row`: one that is kept, or a fresh one."""
+        idle = self._kept.get(asyncio.get_running_loop())
+        if not idle:
+            return await LiveServer.begin(self._benchmark, row)
+        live = idle.pop()
+        await live.begin_again(row)
+        return live
+
+    async def _let_go(self, live: LiveServer) -> None:
+        """Keep the server of an ended episode for the next, or close it."""
+        if not self._benchmark.described.reset.keep or live.broken:
+            return await live.close()
+        self._kept.setdefault(asyncio.get_running_loop(), []).append(live)
+        return None
 
     def _gold_actions(self, task: TaskInstance) -> Sequence[Action]:
         gold = self._benchmark.rows[self.task(task.id).id].gold
@@ -103,14 +123,14 @@ class WrappedEnvironment(Environment):
         if not check.compares:
             return None
         if row.id not in self._gold_states:
-            live = await LiveServer.begin(self._benchmark, row)
+            live = await self._begin(row)
             try:
                 for action in row.gold or ():
                     if isinstance(action, Call):
                         await live.must(action, "as a gold action")
                 self._gold_states[row.id] = await live.read(check.reads)
             finally:
-                await live.close()
+                await self._let_go(live)
         return self._gold_states[row.id]
 
     def _offered(self, tools: Sequence[ToolSpec]) -> Sequence[ToolSpec]:
@@ -148,12 +168,12 @@ class WrappedEpisode(Episode):
         environment: WrappedEnvironment,
         task: TaskInstance,
         live: LiveServer,
-        tools: Sequence[ToolSpec],
         gold_state: tuple[Any, ...] | None,
     ) -> None:
+        self._alias = Alias(environment._benchmark.described.reset.folder_as, live.folder)
         self.task = task
-        self.tools = tools
-        self.policy = environment._policy(live)
+        self.tools = [self._alias.spec(spec) for spec in environment._offered(live.tools)]
+        self.policy = self._alias.outward(environment._policy(live))
         self._environment = environment
         self._live = live
         self._gold_state = gold_state
@@ -162,7 +182,7 @@ class WrappedEpisode(Episode):
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """The server's answer."""
-        return await self._live.call(name, arguments)
+        return self._alias.result(await self._live.call(name, self._alias.inward(arguments)))
 
     async def user_turn(self, message: str) -> UserTurn:
         """The simulated user's answer."""
@@ -181,7 +201,7 @@ class WrappedEpisode(Episode):
             return
         self._closed = True
         try:
-            await self._live.close()
+            await self._environment._let_go(self._live)
         finally:
             self._environment._turns.give()
 

@@ -7,15 +7,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO, cast
 
 import httpx2
 import mcp_types as types
 from mcp import StdioServerParameters
-from mcp.client import Client
+from mcp.client import Client, Transport
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -34,42 +34,55 @@ _WORDS = 2000
 
 
 class LiveServer:
-    """One connection to the benchmark's MCP server, in the state that `row` begins with."""
+    """One connection to the benchmark's MCP server, and the state behind it."""
 
     def __init__(self, benchmark: Benchmark, row: TaskRow) -> None:
+        """A server that is not connected, for the task of `row`."""
         self.row = row
         self.folder: Path
-        """The episode's own folder, gone when it is closed."""
+        """The episode's own folder, gone when the server is closed."""
         self.tools: Sequence[ToolSpec] = ()
         """All tools of the server."""
         self.instructions = ""
         """What the server tells agents."""
+        self.broken = False
+        """It failed, and is not to be used again."""
         self._benchmark = benchmark
         self._seconds = benchmark.described.server.timeout_s
-        self._stack = ExitStack()
-        self._http: httpx2.AsyncClient | None = None
-        self._held: HeldClient
-        self._said: IO[str] | None = None
+        self._held = HeldClient(self._opened)
+        self._said: IO[bytes] | None = None
+        self._words = ""
 
     @classmethod
     async def begin(cls, benchmark: Benchmark, row: TaskRow) -> LiveServer:
-        """A server ready for `row`: state laid out, server connected, its calls made.
+        """A server ready for `row`: state laid out, server connected, calls made.
 
         Raises:
             InfrastructureError: the state cannot be laid out, or the server cannot be reached.
         """
         live = cls(benchmark, row)
         try:
-            live.folder = Path(live._stack.enter_context(tempfile.TemporaryDirectory(prefix="trace-agents-episode-")))
-            await live._lay_out()
-            live._held = HeldClient(live._client)
             await live._connect()
-            for call in (*benchmark.described.reset.calls, *row.setup):
-                await live.must(call, "to reset the state")
+            await live._make_state()
         except BaseException:
             await live.close()
             raise
         return live
+
+    async def begin_again(self, row: TaskRow) -> None:
+        """The same server, reset for `row`.
+
+        Raises:
+            InfrastructureError: it cannot be.
+        """
+        self.row = row
+        try:
+            await asyncio.to_thread(_empty, self.folder)
+            await self._lay_out()
+            await self._make_state()
+        except BaseException:
+            await self.close()
+            raise
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """The server's answer; its refusals are `is_error` results.
@@ -121,11 +134,17 @@ class LiveServer:
 
     async def close(self) -> None:
         """End the connection and what was started for it. Idempotent."""
-        if hasattr(self, "_held"):
-            await self._held.close()
-        if self._http is not None:
-            await self._http.aclose()
-        await asyncio.to_thread(self._stack.close)
+        await self._held.close()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Client]:
+        """Everything that is there as long as the connection: folder, state, process or HTTP client."""
+        with tempfile.TemporaryDirectory(prefix="trace-agents-episode-", ignore_cleanup_errors=True) as folder:
+            # Without links, as a server may state the folder as the system knows it.
+            self.folder = Path(folder).resolve()
+            await self._lay_out()
+            async with self._transport() as transport, Client(transport, cache=None) as client:
+                yield client
 
     async def _lay_out(self) -> None:
         """The episode's folder filled, and the reset command run."""
@@ -138,15 +157,14 @@ class LiveServer:
             given = self.row.model_dump_json()
             await run(self._filled(reset.command), (self._benchmark.here, reset.timeout_s), given, "[reset] command")
 
-    def _client(self) -> Client:
+    @asynccontextmanager
+    async def _transport(self) -> AsyncIterator[Transport]:
         server = self._benchmark.described.server
         if server.url:
-            timeout = httpx2.Timeout(self._seconds)
-            headers = self._benchmark.headers
-            self._http = httpx2.AsyncClient(verify=tls_context(), timeout=timeout, headers=headers)
-            return Client(streamable_http_client(server.url, http_client=self._http), cache=None)
-        self._said = said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - the stack closes it.
-        self._stack.callback(said.close)
+            timeout, headers = httpx2.Timeout(self._seconds), self._benchmark.headers
+            async with httpx2.AsyncClient(verify=tls_context(), timeout=timeout, headers=headers) as http:
+                yield streamable_http_client(server.url, http_client=http)
+            return
         command = self._filled(server.command)
         parameters = StdioServerParameters(
             command=command[0],
@@ -154,36 +172,44 @@ class LiveServer:
             env=_variables() | {name: self._filled([value])[0] for name, value in server.env.items()},
             cwd=self._filled([server.cwd])[0],
         )
-        return Client(stdio_client(parameters, errlog=said), cache=None)
+        with tempfile.TemporaryFile() as self._said:
+            try:
+                yield stdio_client(parameters, errlog=cast(TextIO, self._said))
+            finally:
+                self._words = _tail(self._said)
 
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(self._seconds):
                 client = await self._held.connected()
                 self.tools = await _all_tools(client)
+        except InfrastructureError:
+            raise
         except Exception as error:  # A server of someone else's may fail in any way while it starts.
             raise self._failed("while connecting", error) from error
         self.instructions = client.instructions or ""
+
+    async def _make_state(self) -> None:
+        for call in (*self._benchmark.described.reset.calls, *self.row.setup):
+            await self.must(call, "to reset the state")
 
     def _filled(self, texts: Iterable[str]) -> list[str]:
         return [self._benchmark.filled(text, self.folder, self.row.id) for text in texts]
 
     def _failed(self, when: str, error: BaseException) -> InfrastructureError:
+        self.broken = True
         server = self._benchmark.described.server
         named = server.url or " ".join(server.command)
         reason = f"no answer in {self._seconds:g} s" if isinstance(error, TimeoutError) else str(error)
-        return InfrastructureError(
-            f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{self._last_words()}"
-        )
+        said = self._words if self._said is None or self._said.closed else _tail(self._said)
+        words = last_words(said)
+        return InfrastructureError(f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{words}")
 
-    def _last_words(self) -> str:
-        """What the process said last on its error stream."""
-        if self._said is None or self._said.closed:
-            return ""
-        self._said.flush()
-        end = os.lseek(self._said.fileno(), 0, os.SEEK_END)
-        raw = os.pread(self._said.fileno(), _WORDS, max(0, end - _WORDS))
-        return last_words(raw.decode(errors="replace"))
+
+def _tail(said: IO[bytes]) -> str:
+    """What is last in a file that a process writes to, whose position is not touched."""
+    end = os.fstat(said.fileno()).st_size
+    return os.pread(said.fileno(), _WORDS, max(0, end - _WORDS)).decode(errors="replace")
 
 
 async def run(command: Sequence[str], place: tuple[Path, float], given: str, what: str) -> str:
@@ -221,6 +247,14 @@ async def run(command: Sequence[str], place: tuple[Path, float], given: str, wha
         words = last_words(said.decode(errors="replace"))
         raise InfrastructureError(f"{named} ended with {process.returncode}{words}")
     return out.decode(errors="replace")
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def last_words(said: str) -> str:

@@ -1,4 +1,4 @@
-"""The guide's benchmark keeps the contract and gives the figures that the guide says."""
+"""The guide's benchmarks keep the contract and give the figures that the guide says."""
 
 from __future__ import annotations
 
@@ -9,18 +9,39 @@ import pytest
 
 from trace_agents.cli import main
 
-PARKING = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'parking' / 'parking.py'}:Parking"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROUTES = {
+    "a Python class": (f"{EXAMPLES / 'parking' / 'parking.py'}:Parking", 1 / 2),
+    "an existing MCP server": (str(EXAMPLES / "library" / "benchmark.toml"), 1 / 3),
+}
+"""Route -> the benchmark, and the share of its test tasks that doing nothing solves."""
 
 
-def test_the_guides_benchmark_conforms_over_every_transport(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["conform", PARKING, "--json"]) == 0
+@pytest.mark.parametrize(("benchmark", "floor"), ROUTES.values(), ids=ROUTES)
+def test_the_guides_benchmark_conforms_over_every_transport(
+    benchmark: str, floor: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conform", benchmark, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [one["check"] for one in found["findings"] if one["status"] != "passed"] == ["generation"]
 
 
-def test_its_ceiling_is_one_and_its_floor_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["evaluate", PARKING, "--split", "test", "--agent", "do-nothing", "--out", str(tmp_path / "out"), "--json"]
+@pytest.mark.parametrize(("benchmark", "floor"), ROUTES.values(), ids=ROUTES)
+def test_its_ceiling_is_one_and_its_floor_is_known(
+    benchmark: str, floor: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "evaluate",
+        benchmark,
+        "--split",
+        "test",
+        "--agent",
+        "do-nothing",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     assert main(asked) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["score"]["pass_rate"]["value"] == 0.5
+    assert found["score"]["pass_rate"]["value"] == pytest.approx(floor)
     assert next(one for one in found["beside"] if one["agent"] == "oracle")["pass_rate"]["value"] == 1
