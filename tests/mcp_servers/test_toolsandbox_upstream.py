@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, HasOracle, KeepsRecord, ResultsRequest, WritesResults
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.importers import load_trajectories
-from trace_agents.types import Message, TaskInstance, ToolCall, ToolSpec, Trajectory
+from trace_agents.types import Action, Message, ToolCall, ToolSpec, Trajectory
 
 SEND = "send_message_with_contact_content_cellular_off"
 SCRAMBLED = f"{SEND}_3_distraction_tools_tool_name_scrambled"
@@ -220,24 +220,39 @@ async def test_a_scripted_user_says_their_lines_and_ends(sandbox: ToolSandbox) -
         assert (await episode.user_turn("Yes?")).done
 
 
-async def test_interleaved_episodes_end_as_each_alone(sandbox: ToolSandbox) -> None:
-    async def end(task: TaskInstance, actions: Sequence[ToolCall | str]) -> tuple[list[str], dict[str, str], float]:
-        told = []
-        async with episode_of(sandbox, task.id) as episode:
-            for action in actions:
-                if isinstance(action, ToolCall):
-                    assert isinstance(action.arguments, dict)
-                    told.append((await episode.call(action.name, action.arguments)).content)
-                else:
-                    await episode.user_turn(action)
-                await asyncio.sleep(0)
-            return told, dict(await episode.state()), (await episode.evaluate([])).reward
-
-    tasks = sandbox.tasks("offline")[::12]
+@pytest.mark.parametrize("count", [18, pytest.param(64, marks=pytest.mark.slow)])
+async def test_interleaved_episodes_end_as_each_alone(sandbox: ToolSandbox, count: int) -> None:
+    tasks = sandbox.tasks("offline")[:: 101 // count][:count]
     gold = [sandbox.oracle(task) for task in tasks]
-    together = await asyncio.gather(*(end(*pair) for pair in [*zip(tasks, gold, strict=True)] * 2))
-    alone = [await end(*pair) for pair in zip(tasks, gold, strict=True)]
-    assert together == [*alone, *alone]
+    alone = []
+    for task, actions in zip(tasks, gold, strict=True):
+        async with episode_of(sandbox, task.id) as episode:
+            alone.append(await ending(episode, [await told(episode, action) for action in actions]))
+    rng = random.Random(0)
+    async with AsyncExitStack() as stack:
+        episodes = [await stack.enter_async_context(episode_of(sandbox, task.id)) for task in tasks]
+        heard: list[list[str]] = [[] for _ in tasks]
+        left = [number for number, actions in enumerate(gold) for _ in actions]
+        rng.shuffle(left)
+        for number in left:
+            heard[number].append(await told(episodes[number], gold[number][len(heard[number])]))
+        together = [await ending(episode, each) for episode, each in zip(episodes, heard, strict=True)]
+    assert len(together) == count
+    assert together == alone
+    assert {reward for _, _, reward in together} == {1.0}
+
+
+async def told(episode: ToolSandboxEpisode, action: Action) -> str:
+    """What an action is answered."""
+    if isinstance(action, str):
+        return repr(await episode.user_turn(action))
+    assert isinstance(action.arguments, dict)
+    return repr(await episode.call(action.name, action.arguments))
+
+
+async def ending(episode: ToolSandboxEpisode, answers: Sequence[str]) -> tuple[Sequence[str], dict[str, str], float]:
+    """What an episode answered, its final state and its reward."""
+    return answers, dict(await episode.state()), (await episode.evaluate([])).reward
 
 
 async def test_scenarios_that_need_rapid_api_are_not_run_without_it(sandbox: ToolSandbox) -> None:
