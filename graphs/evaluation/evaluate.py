@@ -14,10 +14,10 @@ from trace_agents import __version__
 from trace_agents.agent import Agent, AgentRequest, load_agent
 from trace_agents.environment import Environment, HasOracle, ResultsRequest, WritesResults
 from trace_agents.errors import UsageError
-from trace_agents.progress import Progress, SilentProgress
+from trace_agents.progress import Progress, SilentProgress, Stage
 from trace_agents.registry import load_environment
-from trace_agents.scores import NOT_RUN, Score, score
-from trace_agents.types import TaskInstance, Trajectory
+from trace_agents.scores import Outcome, Score, score
+from trace_agents.types import TaskInstance
 
 ORACLE = "oracle"
 
@@ -50,7 +50,7 @@ def evaluate(
         result = EvaluationResult(
             question=question, score=score(agent.name, played), beside=others, package=__version__, notes=notes
         )
-        folder.write(result, _own_format(run, agent, played))
+        folder.write(result, _own_format(run, agent))
     return result
 
 
@@ -68,37 +68,41 @@ class _Run:
     pace: Pace
     progress: Progress
 
-    def play(self, agent: Agent, file: str, trials: int, tasks: Sequence[TaskInstance]) -> list[Trajectory]:
-        """All episodes of `agent` on `tasks`, those of an earlier run among them; in order."""
-        found = self.folder.done(file, tasks, trials)
+    def play(self, agent: Agent, file: str, trials: int, tasks: Sequence[TaskInstance]) -> list[Outcome]:
+        """How all episodes of `agent` on `tasks` ended, those of an earlier run among them; in order."""
+        found = in_order(self.folder.done(file), tasks, trials)
         had = {(one.task_id, one.trial) for one in found}
         left = [(task, trial) for trial in range(trials) for task in tasks if (task.id, trial) not in had]
         if not left:
             return found
         with self.progress.stage(agent.name, len(had) + len(left)) as stage:
             stage.advance(len(had))
-            asyncio.run(
-                play_all(
-                    agent, self.environment, left, self.pace, self._listener(file, found, stage.advance, stage.note)
-                )
-            )
+            asyncio.run(play_all(agent, self.environment, left, self.pace, self._listener(file, found, stage)))
         return in_order(found, tasks, trials)
 
-    def _listener(
-        self, file: str, found: list[Trajectory], advance: Callable[[], None], note: Callable[[str], None]
-    ) -> Callable[[Ended], None]:
+    def _listener(self, file: str, found: list[Outcome], stage: Stage) -> Callable[[Ended], None]:
+        """Writes each episode as it ends; keeps no more of it than its outcome, in `found`."""
+        passed, failed = sum(bool(one.success) for one in found), 0
+
         def on_end(ended: Ended) -> None:
+            nonlocal passed, failed
             one = ended.trajectory
             if file == TRAJECTORIES and ended.record is not None:
                 self.folder.keep_record(one.id, ended.record)
             self.folder.append(file, one)
-            found.append(one)
-            passed = sum(bool(each.success) for each in found)
-            failed = sum(each.success is None and not each.info.get(NOT_RUN) for each in found)
-            note(f"{passed} of {len(found)} passed" + (f", {failed} failures of infrastructure" if failed else ""))
-            advance()
+            outcome = Outcome.of(one)
+            found.append(outcome)
+            passed += bool(outcome.success)
+            failed += _failed(outcome)
+            words = f"{passed} of {len(found)} passed"
+            stage.note(words + (f", {failed} failures of infrastructure" if failed else ""))
+            stage.advance()
 
         return on_end
+
+
+def _failed(one: Outcome) -> bool:
+    return one.success is None and not one.not_run
 
 
 def _names(run: _Run, beside: Beside) -> list[str]:
@@ -121,13 +125,13 @@ def _solvable(environment: Environment, task: TaskInstance) -> bool:
     return True
 
 
-def _notes(run: _Run, played: Sequence[Trajectory]) -> tuple[str, ...]:
+def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
     notes = []
-    absent = [one for one in played if one.info.get(NOT_RUN)]
+    absent = [one for one in played if one.not_run]
     if absent:
         tasks = len({one.task_id for one in absent})
         notes.append(f"{tasks} of {len(run.tasks)} tasks were not run: {absent[-1].error}")
-    failed = [one for one in played if one.success is None and not one.info.get(NOT_RUN)]
+    failed = [one for one in played if _failed(one)]
     if failed:
         notes.append(
             f"{len(failed)} of {len(played)} episodes failed for reasons that are not the agent's, the last: "
@@ -138,12 +142,11 @@ def _notes(run: _Run, played: Sequence[Trajectory]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _own_format(run: _Run, agent: Agent, played: Sequence[Trajectory]) -> Mapping[str, str]:
+def _own_format(run: _Run, agent: Agent) -> Mapping[str, str]:
     """The benchmark's own result files, by relative path."""
     if not isinstance(run.environment, WritesResults):
         return {}
     asked = run.question.asked
-    tasks = {task.id: task for task in run.tasks}
     request = ResultsRequest(
         agent=agent.name,
         model=asked.agent,
@@ -151,8 +154,8 @@ def _own_format(run: _Run, agent: Agent, played: Sequence[Trajectory]) -> Mappin
         max_turns=asked.max_turns,
         seed=asked.seed,
         trials=asked.trials,
-        tasks=tuple(tasks.values()),
-        trajectories=tuple(played),
+        tasks=tuple(run.tasks),
+        trajectories=run.folder.trajectories(run.tasks, asked.trials),
         records=run.folder.records(),
     )
     return run.environment.results(request)

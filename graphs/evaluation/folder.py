@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from graphs.evaluation.question import EvaluationResult, Question
 from trace_agents.errors import UsageError
-from trace_agents.files import append_lines, mend_tail, read_lines, write_atomically
+from trace_agents.files import append_lines, mend_tail, read_lines, write_atomically, write_lines
 from trace_agents.report import render
 from trace_agents.report.evaluation import EvaluationContents, trajectories_of
 from trace_agents.runstore import exclusive, read_model
+from trace_agents.scores import Outcome
 from trace_agents.types import TaskInstance, Trajectory
 
 QUESTION, TRAJECTORIES, EVALUATION = "question.json", "trajectories.jsonl", "evaluation.json"
 RECORDS, RESULTS, REPORT = "records.jsonl", "results", "report.html"
+
+Episodes = TypeVar("Episodes", Trajectory, Outcome)
 
 
 class ResultFolder:
@@ -58,8 +61,8 @@ class ResultFolder:
                 write_atomically(root / QUESTION, question.model_dump_json(indent=2) + "\n")
             yield cls(root)
 
-    def done(self, name: str, tasks: Sequence[TaskInstance], trials: int) -> list[Trajectory]:
-        """The episodes of file `name` that have a verdict, in the order of tasks and trials.
+    def done(self, name: str) -> list[Outcome]:
+        """The episodes of file `name` that have a verdict.
 
         What infrastructure failed is dropped from the file, to be played again.
         """
@@ -67,11 +70,15 @@ class ResultFolder:
         if not path.is_file():
             return []
         mend_tail(path)
-        rows = _trajectories(path)
+        rows = [Outcome.of(one) for one in _trajectories(path)]
         kept = [one for one in rows if one.success is not None]
         if len(kept) < len(rows):
-            write_atomically(path, "".join(f"{one.model_dump_json()}\n" for one in kept))
-        return in_order(kept, tasks, trials)
+            write_lines(path, (one.model_dump_json() for one in _trajectories(path) if one.success is not None))
+        return kept
+
+    def trajectories(self, tasks: Sequence[TaskInstance], trials: int) -> tuple[Trajectory, ...]:
+        """The agent's episodes, in the order of tasks and trials."""
+        return tuple(in_order(_trajectories(self.root / TRAJECTORIES), tasks, trials))
 
     def append(self, name: str, one: Trajectory) -> None:
         """Write an episode that has just ended."""
@@ -107,23 +114,32 @@ def read_result(root: Path) -> tuple[EvaluationResult, list[Trajectory]]:
     Raises:
         UsageError: `root` holds no finished evaluation.
     """
+    result, episodes = stream_result(root)
+    return result, list(episodes)
+
+
+def stream_result(root: Path) -> tuple[EvaluationResult, Iterator[Trajectory]]:
+    """As `read_result`, with the episodes one by one, for results that are large.
+
+    Raises:
+        UsageError: `root` holds no finished evaluation.
+    """
     if not (root / EVALUATION).is_file() or not (root / QUESTION).is_file():
         raise UsageError(f"{str(root)!r} holds no finished evaluation: give the --out of `trace-agents evaluate`")
     return read_model(root / EVALUATION, EvaluationResult), _trajectories(root / TRAJECTORIES)
 
 
-def in_order(found: Sequence[Trajectory], tasks: Sequence[TaskInstance], trials: int) -> list[Trajectory]:
-    """The trajectories of `tasks` and `trials`, in their order."""
+def in_order(found: Iterable[Episodes], tasks: Sequence[TaskInstance], trials: int) -> list[Episodes]:
+    """The trajectories, or outcomes, of `tasks` and `trials`, in their order; the last of a pair counts."""
     by_pair = {(one.task_id, one.trial): one for one in found}
     pairs = [(task.id, trial) for task in tasks for trial in range(trials)]
     return [by_pair[pair] for pair in pairs if pair in by_pair]
 
 
-def _trajectories(path: Path) -> list[Trajectory]:
-    found = []
+def _trajectories(path: Path) -> Iterator[Trajectory]:
     for number, row in read_lines(path):
         try:
-            found.append(Trajectory.model_validate(row))
+            yield Trajectory.model_validate(row)
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(map(str, fault["loc"])) or "the whole line"
@@ -131,7 +147,6 @@ def _trajectories(path: Path) -> list[Trajectory]:
                 f"{str(path)!r} line {number} is no trajectory ({where}: {fault['msg']}): delete the line, and "
                 "give the same command to play its episode again"
             ) from error
-    return found
 
 
 def _make(root: Path) -> None:

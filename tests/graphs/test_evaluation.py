@@ -399,6 +399,45 @@ def test_the_command_prints_figures_and_compares_two_results(tmp_path: Path, cap
     assert (found["value"], found["gained"], found["lost"], found["trials"]) == (1.0, 2, 0, 2)
 
 
+def test_two_tasks_have_no_interval_and_the_table_says_why(tmp_path: Path, capsys) -> None:
+    asked = ASKED.model_copy(update={"tasks": ASKED.tasks[:2], "agent": "oracle"})
+    evaluate(asked, tmp_path / "a", Pace())
+    evaluate(asked.model_copy(update={"agent": "decline"}), tmp_path / "b", Pace())
+    assert main(["evaluate", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "+100.0 2 / 0" in shown
+    assert "no interval: not estimable from 2 tasks, compare 10 or more" in shown
+
+
+class Away(Fixed):
+    """Its model is never there."""
+
+    def __init__(self, request) -> None:
+        super().__init__()
+
+    async def play(self, episode, settings):
+        raise InfrastructureError("the model is away")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["helpdesk", "--agent", "test_evaluation:Away"], "the model is away; the same command plays them again"),
+        (["test_evaluation:Keyless", "--agent", "do-nothing"], "1 of 1 tasks were not run: task 'train-000' needs"),
+    ],
+)
+def test_without_a_verdict_nothing_is_estimated_and_the_code_is_2(words, told, tmp_path: Path, capsys) -> None:
+    words = ["evaluate", *words, "--tasks", "train-000", "--retries", "0", "--no-floors", "--out", str(tmp_path / "a")]
+    for form in ([], ["--json"]):
+        assert main([*words, *form]) == 2
+        shown = capsys.readouterr()
+        assert "no episode has a verdict" in shown.err
+        assert told in shown.err
+    figures = json.loads(shown.out)["score"]
+    assert [figures[name]["value"] for name in ("pass_rate", "reward")] == [None, None]
+    assert "nothing measured" in (tmp_path / "a" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

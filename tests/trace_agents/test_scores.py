@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trace_agents.errors import UsageError
-from trace_agents.scores import compare, pass_hat, score
-from trace_agents.statistics import estimate, mcnemar
+from trace_agents.scores import Outcome, compare, pass_hat, score
+from trace_agents.statistics import estimate, mcnemar, paired_bootstrap
 from trace_agents.types import Message, StopReason, Trajectory
 
 
@@ -88,3 +88,32 @@ def test_a_comparison_is_paired_by_task():
 def test_nothing_measured_is_no_figure():
     found = score("a", [trajectory("x", 0, None)])
     assert (found.pass_rate.episodes, found.pass_rate.low, found.pass_rate.high, found.pass_hat) == (0, 0.0, 1.0, ())
+    assert (found.pass_rate.value, found.reward.value, found.turns) == (None, None, None)
+
+
+def test_outcomes_score_and_compare_as_their_trajectories():
+    rows = results({str(n): [n % 3 == 0, n % 2 == 0, None] for n in range(12)})
+    others = results({str(n): [n % 5 == 0] for n in range(12)})
+    assert score("a", map(Outcome.of, rows)) == score("a", rows)
+    assert compare(map(Outcome.of, rows), others) == compare(rows, others)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ({"a": [True], "b": [False]}, {"a": [False], "b": [False]}, "from 2 tasks, compare 10 or more"),
+        ({str(n): [True] for n in range(12)}, {str(n): [True] for n in range(12)}, "the same on all 12 tasks"),
+    ],
+)
+def test_a_comparison_that_resampling_cannot_judge_has_no_interval_and_says_why(first, second, told):
+    found = compare(results(first), results(second))
+    assert (found.low, found.high) == (None, None)
+    assert told in found.note
+
+
+def test_a_comparison_of_enough_tasks_has_its_interval():
+    found = compare(
+        results({str(n): [n < 9] for n in range(20)}), results({str(n): [n in (1, 2, 15)] for n in range(20)})
+    )
+    low, high = paired_bootstrap([n < 9 for n in range(20)], [n in (1, 2, 15) for n in range(20)])
+    assert (found.value, found.low, found.high, found.note) == (pytest.approx(0.3), low, high, "")

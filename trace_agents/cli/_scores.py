@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from graphs.evaluation.question import EvaluationResult
-from trace_agents.cli._tables import p_value, points
-from trace_agents.scores import Mean, Score
-from trace_agents.statistics import Difference
+from trace_agents.cli._tables import p_value
+from trace_agents.scores import Comparison, Mean, Score
 
 ROLES = {"oracle": "ceiling: gold actions", "do-nothing": "floor", "decline": "floor", "random": "floor"}
 """What agents are that stand beside the one measured."""
@@ -50,7 +49,7 @@ def _overall(result: EvaluationResult, scores: Sequence[Score]) -> Table:
             plain(one.reward),
             f"{one.perfect}/{one.episodes}",
             str(one.infrastructure_failures),
-            f"{one.turns:.1f}",
+            "–" if one.turns is None else f"{one.turns:.1f}",
             f"{one.tokens_written:,}" if one.tokens_written else "–",
             style=None if place else "bold",
         )
@@ -78,14 +77,14 @@ def _breakdown(scores: Sequence[Score]) -> Table:
     return table
 
 
-def comparison_table(first: EvaluationResult, second: EvaluationResult, difference: Difference) -> Table:
+def comparison_table(first: EvaluationResult, second: EvaluationResult, difference: Comparison) -> Table:
     """Two agents on the same tasks."""
     table = _table(f"\n{escape(first.question.name)} · {difference.trials} tasks in both")
     for heading in ("first", "second", "points (95 %)", "better / worse", "p"):
         table.add_column(heading, justify="right", overflow="fold")
     table.add_row(
         *(f"{escape(one.score.agent)}\n{percent(one.score.pass_rate)}" for one in (first, second)),
-        points(difference),
+        _points(difference),
         f"{difference.gained} / {difference.lost}",
         p_value(difference.p_value),
     )
@@ -94,17 +93,26 @@ def comparison_table(first: EvaluationResult, second: EvaluationResult, differen
     )
     if first.question.asked.tasks != second.question.asked.tasks:
         table.caption += "; pass rates: each over its own tasks"
+    if difference.note:
+        table.caption += f"\n {difference.note}"
     table.caption_justify = "left"
     return table
 
 
+def _points(difference: Comparison) -> str:
+    found = f"{100 * difference.value:+.1f}"
+    if difference.low is None or difference.high is None:
+        return found
+    return f"{found} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
 def percent(mean: Mean) -> str:
     """`47.0 (39.5–54.6)`, in per cent; a dash where nothing was measured."""
-    if not mean.episodes:
+    if mean.value is None:
         return "–"
     return f"{100 * mean.value:.1f} ({100 * mean.low:.1f}–{100 * mean.high:.1f})"
 
 
 def plain(mean: Mean) -> str:
     """`0.552 (0.501–0.603)`; a dash where nothing was measured."""
-    return f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})" if mean.episodes else "–"
+    return f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})" if mean.value is not None else "–"

@@ -121,19 +121,21 @@ def _evaluate(asked: Asked, out: Path, pace: Any, beside: Any, as_json: bool) ->
         raise UsageError(f"{error}; what was played is kept: give the same command again") from error
     if as_json:
         print(result.model_dump_json(indent=2))
-        return
-    for table in score_tables(result):
-        screen.print(table)
-    screen.print(f"report [bold]{out / 'report.html'}[/]", highlight=False)
+    else:
+        for table in score_tables(result):
+            screen.print(table)
+        screen.print(f"report [bold]{out / 'report.html'}[/]", highlight=False)
+    if not result.score.episodes:
+        raise UsageError(f"no episode has a verdict, so nothing can be estimated: {result.notes[0]}")
 
 
 def _compare(folders: tuple[Path, Path], as_json: bool) -> None:
-    from graphs.evaluation.folder import read_result
+    from graphs.evaluation.folder import stream_result
     from trace_agents.cli._progress import console
     from trace_agents.cli._scores import comparison_table
     from trace_agents.scores import compare
 
-    (first, played), (second, others) = (read_result(folder) for folder in folders)
+    (first, played), (second, others) = (stream_result(folder) for folder in folders)
     _check_comparable(first, second, folders)
     difference = compare(played, others)
     if as_json:

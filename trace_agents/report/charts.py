@@ -30,7 +30,8 @@ def rate_bar(rate: Rate, kind: str, trials: int, base: float | None = None) -> M
     if base is not None:
         x = _x(base)
         parts.append(f'<line class="base-line" x1="{x}" y1="0" x2="{x}" y2="26"/>')
-    if trials:
+    label = "nothing measured"
+    if trials and rate.value is not None:
         low, middle, high = _x(rate.low), _x(rate.value), _x(rate.high)
         parts += [
             f'<rect class="fill" x="0" y="8" width="{middle}" height="10" rx="2"/>',
@@ -39,7 +40,7 @@ def rate_bar(rate: Rate, kind: str, trials: int, base: float | None = None) -> M
             f'<line class="whisker" x1="{high}" y1="9" x2="{high}" y2="17"/>',
             f'<circle class="dot" cx="{middle}" cy="13" r="4.5"/>',
         ]
-    label = f"{percent(rate.value)}, 95 % interval {interval(rate)}"
+        label = f"{percent(rate.value)}, 95 % interval {interval(rate)}"
     return _svg(400, 26, parts, f"interval kind-{kind}", label)
 
 

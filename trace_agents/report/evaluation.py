@@ -38,6 +38,21 @@ class EvaluationContents:
         return [(self.score, "composition"), *((one, KINDS.get(one.agent, "baseline")) for one in self.beside)]
 
     @property
+    def heading(self) -> str:
+        """What the bars show, by who stands beside the agent."""
+        ceiling = any(one.agent == "oracle" for one in self.beside)
+        floors = len(self.beside) > ceiling
+        if not self.beside:
+            return "Result"
+        return (
+            "Between ceiling and floors"
+            if ceiling and floors
+            else "Below its ceiling"
+            if ceiling
+            else "Above its floors"
+        )
+
+    @property
     def parts(self) -> list[str]:
         """Names of the reward's parts, over all rows."""
         return sorted({name for one, _ in self.rows for name in one.breakdown})
