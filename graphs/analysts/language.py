@@ -11,18 +11,18 @@ from typing import Any
 from pydantic import Field
 
 from graphs.analysts.batches import deal, fill
+from graphs.analysts.merging import ENTRY_TOKENS, discovered, merged
 from graphs.analysts.mind import Mind
-from trace_agents.analysis.analyst import Courier, Discovered, RunLabels
+from trace_agents.analysis.analyst import Courier, Discovered, RunLabels, check_outcomes
 from trace_agents.analysis.compaction import Compaction, compact, shared_rules, tokens, tool_lines
 from trace_agents.analysis.requests import (
-    Proposed,
+    LONGEST_ENTRY,
     Request,
     Usage,
     discover_schema,
     label_of,
     label_schema,
     make_request,
-    merge_schema,
     proposals,
 )
 from trace_agents.analysis.results import Analysis
@@ -32,12 +32,8 @@ from trace_agents.prompts import source
 from trace_agents.types import Capability, Record, Trajectory
 
 PROMPTS = ("analysis-discover", "analysis-merge", "analysis-label")
-ENTRY_TOKENS = 250
-"""Tokens that a dictionary entry takes in an answer."""
 LABEL_TOKENS = 16
 """Tokens that one label takes in an answer, its capability's name among them."""
-EXAMPLES = 4
-"""Example trajectories kept for a capability."""
 STRONGEST = 8
 """Contrasts of the statistics that the discovery prompt holds."""
 
@@ -95,17 +91,12 @@ class LanguageAnalyst:
         return self.mind if isinstance(self.mind, Courier) else None
 
     def begin(self, trajectories: Sequence[Trajectory], analysis: str, checkpoint: Path | None) -> None:
-        """See `BatchedAnalyst`; refuses what cannot be contrasted before anybody is asked."""
-        failed = sum(one.success is False for one in trajectories)
-        for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
-            if number < self.config.least:
-                raise UsageError(
-                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give "
-                    f"{self.config.least} or more of each outcome (more tasks, more trials, or another agent)"
-                )
+        """See `BatchedAnalyst`; refuses what cannot be contrasted, or fits no request, before anybody is asked."""
+        check_outcomes(trajectories, self.config.least)
         self._rules = shared_rules(trajectories)
         self._tools = tool_lines(trajectories)
         self._texts = {}
+        self._check_size(trajectories)
         self.mind.begin(analysis, checkpoint)
 
     def spent(self) -> Usage:
@@ -116,45 +107,29 @@ class LanguageAnalyst:
 
     def discovery_batches(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[int]]:
         """Whole tasks, dealt so that every batch mixes outcomes; see `BatchedAnalyst`."""
-        empty = self._discover_request([])
-        costs = [tokens(f"{self._text(one)}{one.task_id}") + 40 for one in trajectories]
-        budget = self._budget(trajectories, costs, tokens(empty.prompt) + self.config.candidates * ENTRY_TOKENS)
+        costs = [self._discover_cost(one) for one in trajectories]
+        budget = self._budget(trajectories, costs, self._around_discovery())
         return deal(trajectories, costs, budget, self.config.seed)
+
+    def _discover_cost(self, one: Trajectory) -> int:
+        return tokens(f"{self._text(one)}{one.task_id}") + 40
+
+    def _around_discovery(self) -> int:
+        """Tokens of a discovery request without trajectories, and of its answer."""
+        return tokens(self._discover_request([]).prompt) + self.config.candidates * ENTRY_TOKENS
 
     async def discover(self, trajectories: Sequence[Trajectory]) -> Sequence[Discovered]:
         """The candidates of one batch."""
         answer = await self.mind.ask(self._discover_request(trajectories))
         ids = {f"T{number}": one.id for number, one in enumerate(trajectories, start=1)}
         return [
-            _discovered(name, entry, tuple(ids[key] for key in dict.fromkeys(entry.examples)))
+            discovered(name, entry, tuple(ids[key] for key in dict.fromkeys(entry.examples)))
             for name, entry in proposals(answer).items()
         ]
 
     async def merge(self, parts: Sequence[Sequence[Discovered]]) -> Sequence[Discovered]:
-        """The canonical dictionary; what a single batch gave is canonical as it is."""
-        if len(parts) == 1:
-            return list(parts[0])
-        found = [(number, entry) for number, part in enumerate(parts, start=1) for entry in part]
-        if not found:
-            return []
-        candidates = [
-            {
-                "title": entry.capability.title,
-                "description": entry.capability.description,
-                "part": number,
-                "examples": len(entry.examples),
-            }
-            for number, entry in found
-        ]
-        schema = merge_schema(len(found), self.config.candidates)
-        about = f"one dictionary from {len(found)} candidates of {len(parts)} parts"
-        values = {"candidates": candidates, "parts": len(parts), "most": self.config.candidates}
-        request = make_request("merge", about, schema, **values)
-        answer = await self.mind.ask(request)
-        return [
-            _merged(name, entry, [found[number - 1][1] for number in entry.merges])
-            for name, entry in proposals(answer).items()
-        ]
+        """The canonical dictionary; see `graphs.analysts.merging`."""
+        return await merged(self.mind, parts, self.config.context_tokens, self.config.candidates)
 
     def _discover_request(self, trajectories: Sequence[Trajectory]) -> Request:
         shown = [
@@ -185,10 +160,16 @@ class LanguageAnalyst:
         self, drawn: Sequence[Trajectory], dictionary: Sequence[Capability], most: int | None
     ) -> Sequence[int]:
         """As few batches as fit the context, of near equal size; see `BatchedAnalyst`."""
-        empty = self._label_request([], dictionary, 0)
+        costs = [self._label_cost(one, len(dictionary)) for one in drawn]
+        return fill(costs, self._budget(drawn, costs, self._around_labels(dictionary)), most)
+
+    def _label_cost(self, one: Trajectory, entries: int) -> int:
         schema = tokens(json.dumps(label_schema({"T100": 99}, []))) - tokens(json.dumps(label_schema({}, [])))
-        costs = [tokens(self._text(one)) + schema + 16 + LABEL_TOKENS * len(dictionary) for one in drawn]
-        return fill(costs, self._budget(drawn, costs, tokens(empty.prompt)), most)
+        return tokens(self._text(one)) + schema + 16 + LABEL_TOKENS * entries
+
+    def _around_labels(self, dictionary: Sequence[Capability]) -> int:
+        """Tokens of a labelling request without trajectories."""
+        return tokens(self._label_request([], dictionary, 0).prompt)
 
     async def label(self, trajectories: Sequence[Trajectory], dictionary: Sequence[Capability], run: int) -> RunLabels:
         """The labels of one batch; unsure counts as PRESENT."""
@@ -235,16 +216,26 @@ class LanguageAnalyst:
             self._texts[one.id] = compact(one, self.config.compaction, self._rules)
         return self._texts[one.id]
 
-    def _budget(self, trajectories: Sequence[Trajectory], costs: Sequence[int], overhead: int) -> int:
+    def _check_size(self, trajectories: Sequence[Trajectory]) -> None:
+        """Refuse a trajectory that no discovery request could hold, or no labelling one with the longest dictionary."""
+        self._budget(trajectories, [self._discover_cost(one) for one in trajectories], self._around_discovery())
+        longest = [
+            LONGEST_ENTRY.model_copy(update={"name": f"{LONGEST_ENTRY.name[:-3]}{number:03}"})
+            for number in range(self.config.candidates)
+        ]
+        costs = [self._label_cost(one, len(longest)) for one in trajectories]
+        self._budget(trajectories, costs, self._around_labels(longest))
+
+    def _budget(self, trajectories: Sequence[Trajectory], costs: Sequence[int], around: int) -> int:
         """Tokens left for trajectories; refuses what does not fit even alone."""
-        budget = self.config.context_tokens - overhead
+        budget = self.config.context_tokens - around
         largest = max(range(len(costs)), key=costs.__getitem__, default=None)
         if largest is None or costs[largest] <= budget:
             return budget
         raise UsageError(
             f"trajectory {trajectories[largest].id!r} takes about {costs[largest]} tokens and the request around it "
-            f"{overhead}, together more than --context-tokens {self.config.context_tokens!r}: give "
-            f"{_rounded(costs[largest] + overhead)} or more (and a model that has as many), or cut more with "
+            f"up to {around}, together more than --context-tokens {self.config.context_tokens!r}: give "
+            f"{_rounded(costs[largest] + around)} or more (and a model that has as many), or cut more with "
             "--message-chars, --argument-chars, --result-chars and --rules-chars"
         )
 
@@ -261,24 +252,6 @@ def evidence_from(analysis: Analysis) -> tuple[Statement, ...]:
         for one in analysis.summary.capabilities
         if one.selection.delta.mean is not None and one.selection.coverage.mean is not None
     )[:STRONGEST]
-
-
-def _discovered(name: str, entry: Proposed, examples: tuple[str, ...]) -> Discovered:
-    capability = Capability(name=name, title=entry.title, description=entry.description)
-    return Discovered(capability=capability, examples=examples)
-
-
-def _merged(name: str, entry: Proposed, found: Sequence[Discovered]) -> Discovered:
-    examples = [one for turn in _in_turn(found) for one in turn]
-    titles = dict.fromkeys(one.capability.title for one in found if one.capability.title != entry.title)
-    merged = _discovered(name, entry, tuple(dict.fromkeys(examples))[:EXAMPLES])
-    return merged.model_copy(update={"merged": tuple(titles), "figures": {"candidates_merged": float(len(found))}})
-
-
-def _in_turn(found: Sequence[Discovered]) -> list[list[str]]:
-    """First examples of all, then second ones, and so on."""
-    longest = max((len(one.examples) for one in found), default=0)
-    return [[one.examples[place] for one in found if place < len(one.examples)] for place in range(longest)]
 
 
 def _outcome(one: Trajectory) -> str:

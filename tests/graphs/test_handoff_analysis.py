@@ -77,6 +77,24 @@ async def test_waiting_it_takes_answers_in_as_an_mcp_client_gives_them(tmp_path:
     assert len(analysis.kept) == 1
 
 
+async def test_a_dictionary_merged_in_rounds_asks_for_one_merge_after_another(tmp_path: Path) -> None:
+    folder, some, one_run = HandoffFolder(tmp_path), talks(tasks=60), AnalysisConfig(thresholds=Thresholds.for_runs(1))
+    merging: list[int] = []
+    while True:
+        reader = LanguageAnalyst(HandoffMind(tmp_path), LanguageConfig(context_tokens=4000, candidates=6))
+        try:
+            analysis = await arun_analysis(some, reader, one_run, checkpoint=tmp_path / "analysis.sqlite")
+            break
+        except AnswersWanted:
+            waiting = folder.open()
+            merging += [len(waiting)] * (waiting[0].kind == "merge")
+            for request in waiting:
+                folder.answer(request.id, read(request.prompt))
+    assert len(merging) > 1
+    assert set(merging) == {1}
+    assert [one.capability.name for one in analysis.kept] == ["check-owner"]
+
+
 async def test_an_answer_file_that_does_not_fit_stays_open_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(AnswersWanted):
         await analyse(tmp_path)

@@ -13,14 +13,16 @@ from graphs.analysis import AnalysisConfig, arun_analysis
 from graphs.analysts.batches import deal, fill
 from graphs.analysts.chat import ChatConfig, ChatMind
 from graphs.analysts.language import LanguageAnalyst, LanguageConfig, evidence_from
+from graphs.analysts.merging import merged
 from graphs.analysts.mind import Mind
 from graphs.analysts.notes import notes_on
 from trace_agents.analysis.agreement import cohen
-from trace_agents.analysis.analyst import BatchedAnalyst
+from trace_agents.analysis.analyst import BatchedAnalyst, Discovered
 from trace_agents.analysis.requests import Prices, Usage
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.types import Capability
 
 THREE = AnalysisConfig(thresholds=Thresholds.for_runs(3), concurrency=1)
 
@@ -91,6 +93,43 @@ async def test_what_exceeds_the_context_is_discovered_in_parts_and_merged_into_o
 async def test_a_trajectory_larger_than_the_context_is_refused_with_the_remedy() -> None:
     with pytest.raises(UsageError, match=r"more than --context-tokens 2000: give \d000 or more"):
         await arun_analysis(talks(), analyst(ReadingModel(), LanguageConfig(context_tokens=2000)), THREE)
+
+
+async def test_what_no_request_could_hold_is_refused_before_discovery_with_a_remedy_that_works() -> None:
+    model, context, refusals = ReadingModel(), 1000, []
+    while not model.asked:
+        try:
+            settings = LanguageConfig(context_tokens=context, candidates=30)
+            await arun_analysis(talks(), analyst(model, settings), THREE)
+        except UsageError as error:
+            assert not model.asked
+            refusals.append(str(error))
+            found = re.search(r"trajectory '(\S+)' takes about \d+ tokens .* give (\d+) or more", str(error))
+            assert found is not None
+            assert found.group(1) in {one.id for one in talks()}
+            context = int(found.group(2))
+    assert len(refusals) == 2  # For discovery, and for labelling with the longest dictionary that may come of it.
+    assert prompts(model, "label")
+
+
+async def test_candidates_too_many_for_one_request_are_merged_in_rounds_and_cut_where_two_parts_are() -> None:
+    def part(number: int) -> list[Discovered]:
+        entries = [
+            Capability(name=name, title=title, description=f"{number}: {text * 8}")
+            for name, (title, text) in CAPABILITIES.items()
+        ]
+        return [Discovered(capability=one, examples=(f"{one.name}-{number}",)) for one in entries]
+
+    parts = [part(number) for number in range(24)]
+    for context, asked in ((20_000, 1), (7000, 3 + 1), (4000, 12 + 2)):
+        model = ReadingModel()
+        found = await merged(ChatMind(model, "reading"), parts, context, 10)
+        merges = {one.capability.name: one.figures["candidates_merged"] for one in found}
+        assert merges == dict.fromkeys(CAPABILITIES, 24)
+        assert all(len(one.examples) == 4 for one in found)
+        assert len(model.asked) == asked
+        assert all(len(text) / 3 + 10 * 250 <= context for text in prompts(model, "merge"))
+        assert any("characters)" in text for text in prompts(model, "merge")) == (context == 4000)
 
 
 async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason() -> None:

@@ -145,6 +145,8 @@ def test_a_context_too_small_is_refused_and_leaves_the_folder_free(
     error = capsys.readouterr().err
     assert "together more than --context-tokens 2000: give" in error
     assert "kept" not in error
+    assert not (tmp_path / "handoff").exists()
+    assert not (tmp_path / "out").exists()
     assert main([*handing, "--context-tokens", "9000"]) == 0
     assert "for answers, 1:" in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from trace_agents.errors import UsageError
 from trace_agents.types import Capability, Label, Record, Trajectory
 
 
@@ -39,6 +40,21 @@ class RunLabels(Record):
 
 
 _LETTERS = {label.value[0]: label for label in Label}
+
+
+def check_outcomes(trajectories: Sequence[Trajectory], least: int) -> None:
+    """Refuse what cannot be contrasted.
+
+    Raises:
+        UsageError: fewer than `least` trajectories failed, or fewer succeeded.
+    """
+    failed = sum(not one.success for one in trajectories)
+    for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
+        if number < least:
+            raise UsageError(
+                f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give {least} or more of "
+                "each outcome (more tasks, more trials, or another agent)"
+            )
 
 
 @runtime_checkable

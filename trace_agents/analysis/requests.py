@@ -13,10 +13,12 @@ from pydantic import Field
 from trace_agents.artifacts import Artifact
 from trace_agents.files import digest
 from trace_agents.prompts import render
-from trace_agents.types import Label, Record
+from trace_agents.types import Capability, Label, Record
 
 Kind = Literal["discover", "merge", "label"]
 
+LONGEST_ENTRY = Capability(name="x" * 60, title="x" * 80, description="x" * 800)
+"""As many characters as an answer may give an entry of the dictionary."""
 SLUG = "^[a-z0-9]+(-[a-z0-9]+)*$"
 NAMED_REASONS = 3
 """Faults of an answer that its refusal names."""
@@ -135,13 +137,13 @@ def _dictionary_schema(most: int, more: dict[str, Any]) -> dict[str, Any]:
             "title": {
                 "type": "string",
                 "minLength": 3,
-                "maxLength": 80,
+                "maxLength": len(LONGEST_ENTRY.title),
                 "description": "a title of 3 to 80 characters",
             },
             "description": {
                 "type": "string",
                 "minLength": 20,
-                "maxLength": 800,
+                "maxLength": len(LONGEST_ENTRY.description),
                 "description": "two or three sentences, 20 to 800 characters",
             },
             **more,
@@ -150,7 +152,11 @@ def _dictionary_schema(most: int, more: dict[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
         "description": f"an object with title, description and {' and '.join(more)}",
     }
-    slug = {"pattern": SLUG, "maxLength": 60, "description": "a slug: lower-case words joined by single hyphens"}
+    slug = {
+        "pattern": SLUG,
+        "maxLength": len(LONGEST_ENTRY.name),
+        "description": "a slug: lower-case words joined by single hyphens",
+    }
     entries = {
         "type": "object",
         "propertyNames": slug,

@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from trace_agents.analysis.analyst import Discovered, RunLabels
+from trace_agents.analysis.analyst import Discovered, RunLabels, check_outcomes
 from trace_agents.analysis.discovery import Discovery, DiscoveryConfig, discover, outcomes_of
 from trace_agents.analysis.hardness import evidence
 from trace_agents.analysis.matrix import label_all
@@ -106,7 +106,7 @@ class StatisticalAnalyst:
         return held[1]
 
     def _discover(self, trajectories: Sequence[Trajectory]) -> list[Discovered]:
-        self._check(trajectories)
+        check_outcomes(trajectories, self.config.least)
         views = [read(trajectory) for trajectory in self._sample(trajectories)]
         found = discover(views, self.config.discovery)
         return _described(found, views)
@@ -127,15 +127,6 @@ class StatisticalAnalyst:
                 break
             kept += by_task[task]
         return kept
-
-    def _check(self, trajectories: Sequence[Trajectory]) -> None:
-        failed = sum(not trajectory.success for trajectory in trajectories)
-        for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
-            if number < self.config.least:
-                raise UsageError(
-                    f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give "
-                    f"{self.config.least} or more of each outcome (more tasks, more trials, or another agent)"
-                )
 
 
 def _described(found: Discovery, views: Sequence[View]) -> list[Discovered]:
