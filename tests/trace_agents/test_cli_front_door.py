@@ -11,6 +11,8 @@ import pytest
 from sample_run import CONFIG, write_sample_run
 
 from trace_agents import __version__
+from trace_agents.analysis.notes import AnalystNotes
+from trace_agents.analysis.requests import Usage
 from trace_agents.cli import main
 from trace_agents.cli._app import COMMANDS
 from trace_agents.cli.run import demo_config
@@ -161,6 +163,17 @@ def test_the_report_command_prints_the_tables_and_writes_the_page(
     ):
         assert wanted in out
     assert (tmp_path / "page.html").stat().st_size > 20_000
+
+
+def test_the_report_of_a_run_says_what_its_reader_took(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "r", trajectories=1)
+    usage = Usage(answered=9, input_tokens=9000, output_tokens=90)
+    AnalystNotes(analyst="a:model", prompts="p", context_tokens=1000, usage=usage, cost=0.03).write(run)
+    took = "9 requests answered by a:model; 9,000 tokens read, 90 written; cost 0.03"
+    assert main(["report", str(run)]) == 0
+    assert took in " ".join(capsys.readouterr().out.split())
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count(took) == 2  # With the capabilities, and with the cost of the stages.
 
 
 def test_the_environments_command_lists_the_embedded_benchmark(capsys: pytest.CaptureFixture[str]) -> None:

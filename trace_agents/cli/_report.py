@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trace_agents.analysis.notes import FILE
 from trace_agents.analysis.results import CAPABILITIES
 from trace_agents.artifacts import EvaluationArtifact
 from trace_agents.runstore import RunStore
@@ -39,13 +40,19 @@ def report(
 
 
 def _tables(folder: Path) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
     from trace_agents.cli._tables import analysis_tables, evaluation_tables
     from trace_agents.report import is_analysis
-    from trace_agents.report.findings import read_capabilities
+    from trace_agents.report.findings import read_capabilities, read_notes
 
     if is_analysis(folder):
         yield from analysis_tables(read_capabilities(folder / CAPABILITIES))
+        notes = read_notes(folder / FILE)
+        if notes is not None:
+            yield escape(notes.spent)
         return
     store = RunStore.open(folder, write=False)
     if store.has("evaluation.json"):
-        yield from evaluation_tables(store.read_json("evaluation.json", EvaluationArtifact))
+        evaluation = store.read_json("evaluation.json", EvaluationArtifact)
+        yield from evaluation_tables(evaluation, read_notes(store.path(FILE)))

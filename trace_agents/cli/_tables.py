@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from trace_agents.analysis.notes import AnalystNotes
 from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
 from trace_agents.arms import NONE
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
@@ -23,11 +24,11 @@ LOOKED_AT = 2
 """Pieces of evidence that the tables show for each kept capability."""
 
 
-def evaluation_tables(evaluation: EvaluationArtifact) -> Iterator[RenderableType]:
-    """Everything that a run reports, in the order in which it is read."""
+def evaluation_tables(evaluation: EvaluationArtifact, notes: AnalystNotes | None = None) -> Iterator[RenderableType]:
+    """Everything that a run reports, in the order in which it is read; `notes` are those of its reader, if any."""
     yield _overall(evaluation)
     yield _by_capability(evaluation)
-    yield _facts(evaluation)
+    yield _facts(evaluation, notes)
     for note in evaluation.notes:
         yield f"[dim]note: {escape(note)}"
 
@@ -114,17 +115,17 @@ def _stacked(rate: Estimate | None) -> str:
     return f"{100 * rate.value:.0f}\n[dim not bold]{100 * rate.low:.0f}–{100 * rate.high:.0f}[/]"
 
 
-def _facts(evaluation: EvaluationArtifact) -> Table:
+def _facts(evaluation: EvaluationArtifact, notes: AnalystNotes | None) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
-    for name, value in facts(evaluation):
+    for name, value in facts(evaluation, notes):
         table.add_row(name, escape(value))
     return table
 
 
-def facts(evaluation: EvaluationArtifact) -> Iterator[tuple[str, str]]:
-    """Analysis, routing and cost, a line each."""
+def facts(evaluation: EvaluationArtifact, notes: AnalystNotes | None = None) -> Iterator[tuple[str, str]]:
+    """Analysis, its reader, routing and cost, a line each."""
     score = evaluation.analysis
     if score is not None:
         yield (
@@ -132,6 +133,8 @@ def facts(evaluation: EvaluationArtifact) -> Iterator[tuple[str, str]]:
             f"precision {score.precision:.2f}, recall {score.recall:.2f} "
             f"({len(score.kept)} kept, {len(score.planted)} planted)",
         )
+    if notes is not None:
+        yield "reader", notes.spent
     for routing in evaluation.routing:
         yield f"router {routing.router}", f"right adapter {percent(routing.accuracy)} % of single-capability tasks"
     cost = evaluation.resources

@@ -93,11 +93,13 @@ def _execute(store: RunStore) -> None:
     from graphs.analysts.handoff import AnswersWanted
     from graphs.pipeline import run_pipeline
     from trace_agents.analysis.handoff import HandoffFolder
+    from trace_agents.analysis.notes import FILE
     from trace_agents.artifacts import EvaluationArtifact
     from trace_agents.cli._progress import console, watch
     from trace_agents.cli._reading import show_open
     from trace_agents.cli._tables import evaluation_tables
     from trace_agents.report import build_report
+    from trace_agents.report.findings import read_notes
 
     screen = console()
     screen.print(f"run [bold]{store.root}[/]", highlight=False)
@@ -112,6 +114,7 @@ def _execute(store: RunStore) -> None:
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; resume with `trace-agents run --resume {store.root}`", err=True)
         raise typer.Exit(130) from None
-    for table in evaluation_tables(store.read_json("evaluation.json", EvaluationArtifact)):
+    notes = read_notes(store.path(FILE))
+    for table in evaluation_tables(store.read_json("evaluation.json", EvaluationArtifact), notes):
         screen.print(table)
     screen.print(f"report [bold]{build_report(store.root)}[/]", highlight=False)
