@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graphs.evaluation.folder import TRAJECTORIES, ResultFolder, in_order
 from graphs.evaluation.playing import Ended, Pace, play_all
-from graphs.evaluation.question import Asked, EvaluationResult, Question, pose
+from graphs.evaluation.question import GENERATED, Asked, EvaluationResult, Question, pose
 from trace_agents import __version__
 from trace_agents.agent import Agent, AgentRequest, load_agent
 from trace_agents.environment import Environment, HasOracle, ResultsRequest, WritesResults
@@ -137,6 +137,8 @@ def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
             f"{len(failed)} of {len(played)} episodes failed for reasons that are not the agent's, the last: "
             f"{failed[-1].error}; the same command plays them again"
         )
+    if not run.environment.splits and {task.seed for task in run.tasks} == set(GENERATED):
+        notes.append(f"the tasks are those of seeds {GENERATED[0]} to {GENERATED[-1]}; --tasks names others")
     if not isinstance(run.environment, HasOracle):
         notes.append("no ceiling: the environment does not know how its tasks are solved")
     return tuple(notes)

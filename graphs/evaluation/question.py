@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -9,7 +11,7 @@ from pydantic import Field
 from trace_agents.artifacts import Artifact
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, HasProvenance
-from trace_agents.errors import UsageError, unknown
+from trace_agents.errors import UsageError
 from trace_agents.files import digest_file
 from trace_agents.scores import Score
 from trace_agents.types import Record, TaskInstance
@@ -18,6 +20,9 @@ FLOORS = ("oracle", "do-nothing", "decline")
 """Registered agents that stand beside every result: the ceiling first, then the floors."""
 RANDOM = "random"
 """The floor that is played on request."""
+GENERATED = range(500, 600)
+"""Seeds of the tasks that are played where an environment only generates: neither training nor validation nor routing
+draws from below 1,000 (`synth_envs.manifest.SeedRanges`), and certification begins at 0."""
 
 
 class Asked(Record):
@@ -28,7 +33,7 @@ class Asked(Record):
     agent: str
     """Registered name, URL or import path."""
     split: str = ""
-    """Whose tasks are played; empty takes the only one, or `test`."""
+    """Whose tasks are played; empty takes the only one, or `test`; those of `GENERATED` where there is none."""
     tasks: tuple[str, ...] = ()
     """Ids of the tasks to play; empty takes the whole split."""
     trials: int = Field(default=1, ge=1)
@@ -81,16 +86,20 @@ def pose(asked: Asked, environment: Environment) -> tuple[Question, list[TaskIns
     """The question, and the tasks to play.
 
     Raises:
-        UsageError: unknown split or task, or the environment has no tasks.
+        UsageError: unknown split or task, the environment has no tasks, or two of one id.
     """
-    split = asked.split or _only_split(environment)
+    split = ""
     if asked.tasks:
         tasks = [environment.task(task_id) for task_id in dict.fromkeys(asked.tasks)]
-    else:
+    elif asked.split or environment.splits:
+        split = asked.split or _only_split(environment)
         tasks = list(environment.tasks(split))
+    else:
+        tasks = [environment.generate(seed) for seed in GENERATED]
     if not tasks:
         raise UsageError(f"split {split!r} of environment {environment.name!r} has no tasks: choose another --split")
-    full = asked.model_copy(update={"split": "" if asked.tasks else split, "tasks": tuple(task.id for task in tasks)})
+    _check_apart(environment, tasks)
+    full = asked.model_copy(update={"split": split, "tasks": tuple(task.id for task in tasks)})
     known = dict(environment.provenance) if isinstance(environment, HasProvenance) else {}
     file = asked.agent.rpartition(":")[0]
     found = digest_file(Path(file)) if file.endswith(".py") else ""
@@ -99,8 +108,16 @@ def pose(asked: Asked, environment: Environment) -> tuple[Question, list[TaskIns
 
 def _only_split(environment: Environment) -> str:
     splits = list(environment.splits)
-    if not splits:
-        raise UsageError(f"environment {environment.name!r} has no fixed tasks: name some with --tasks")
     if len(splits) == 1 or "test" in splits:
         return "test" if "test" in splits else splits[0]
-    raise unknown("split", "", splits)
+    names = ", ".join(map(repr, splits))
+    raise UsageError(f"environment {environment.name!r} has several splits and none named 'test': give --split {names}")
+
+
+def _check_apart(environment: Environment, tasks: Sequence[TaskInstance]) -> None:
+    repeated = [task_id for task_id, times in Counter(task.id for task in tasks).items() if times > 1]
+    if repeated:
+        raise UsageError(
+            f"task id {repeated[0]!r} of environment {environment.name!r} is used more than once: its episodes could "
+            "not be told apart; mend it, or name tasks with --tasks"
+        )

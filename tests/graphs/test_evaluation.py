@@ -14,8 +14,9 @@ import pytest
 from graphs.evaluation.evaluate import Beside, evaluate
 from graphs.evaluation.folder import ResultFolder, read_result
 from graphs.evaluation.playing import Ended, Pace, play_all
-from graphs.evaluation.question import FLOORS, Asked, EvaluationResult
+from graphs.evaluation.question import FLOORS, GENERATED, Asked, EvaluationResult
 from mcp_servers.helpdesk import Helpdesk
+from synth_envs.manifest import SeedRanges
 from trace_agents.agent import Play, PlaySettings
 from trace_agents.cli import main
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
@@ -438,10 +439,36 @@ def test_without_a_verdict_nothing_is_estimated_and_the_code_is_2(words, told, t
     assert "nothing measured" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_an_environment_that_only_generates_is_played_on_seeds_that_nothing_was_trained_on(tmp_path: Path) -> None:
+    used = SeedRanges()
+    assert not {*GENERATED} & {*used.validation.seeds, *used.routing.seeds, used.training.first}
+    result = evaluate(Asked(environment="synth/unlock", agent="oracle"), tmp_path, Pace())
+    assert result.question.asked.tasks == tuple(f"seed-{seed}" for seed in GENERATED)
+    assert (result.score.pass_rate.value, result.score.episodes) == (1.0, 100)
+    assert result.notes == ("the tasks are those of seeds 500 to 599; --tasks names others",)
+
+
+class Splits(Helpdesk):
+    """Two splits without a 'test'; in 'twice' two tasks have one id."""
+
+    @property
+    def splits(self):
+        return {"easy": 2, "twice": 2, "none": 0}
+
+    def tasks(self, split):
+        if split not in self.splits:
+            return super().tasks(split)
+        found = list(super().tasks("train"))[: self.splits[split]]
+        return [found[0], found[0]] if split == "twice" else found
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["helpdesk"], "--agent is missing"),
+        (["test_evaluation:Splits", "--agent", "oracle"], "give --split 'easy', 'twice', 'none'"),
+        (["test_evaluation:Splits", "--agent", "oracle", "--split", "twice"], "task id 'train-000' of environment"),
+        (["test_evaluation:Splits", "--agent", "oracle", "--split", "none"], "has no tasks"),
         (["helpdesk", "--agent", "nobody"], "unknown agent 'nobody'"),
         (["nowhere", "--agent", "oracle"], "unknown environment 'nowhere'"),
         (["helpdesk", "--agent", "oracle", "--split", "dev"], "unknown split 'dev'"),

@@ -34,7 +34,11 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Split to play; default: 'test', or the only one.", show_default=False)
+        str,
+        typer.Option(
+            help="Split to play; default: 'test', the only one, or generated tasks where there is none.",
+            show_default=False,
+        ),
     ] = "",
     tasks: Annotated[
         list[str] | None, typer.Option(help="Id of a task to play, in place of a split (repeatable).")
