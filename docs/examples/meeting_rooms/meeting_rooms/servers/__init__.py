@@ -1,0 +1,1 @@
+"""The taskset's tool server."""

@@ -1,0 +1,216 @@
+"""Where tool servers run: the host's side of the nursery, as a runtime of verifiers'."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import verifiers.v1 as vf
+from verifiers.v1.mcp import SharedToolServer
+from verifiers.v1.runtimes.subprocess import SubprocessRuntime
+
+from trace_agents.errors import InfrastructureError, UsageError
+from training.taskset_environment import nursery
+
+STARTUP_S = 240.0
+"""Seconds that a server may take until it answers: its `setup` may build an index."""
+POLL_S = 0.005
+
+
+class Servers:
+    """Tool servers, forked by a nursery of their modules that starts when first needed and ends with this object."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """None yet; `modules` are those that hold the toolsets."""
+        self.modules = tuple(modules)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Start the nursery, without waiting until it has loaded."""
+        with self._lock:
+            self._started()
+
+    def fork(self, module: str, variables: Mapping[str, str], folder: Path, log: Path) -> int:
+        """The process id of a new server; waits for the nursery.
+
+        Raises:
+            InfrastructureError: the nursery has ended.
+        """
+        request = {"module": module, "variables": dict(variables), "folder": str(folder), "log": str(log)}
+        return int(self._ask(request)["pid"])
+
+    def alive(self, pid: int) -> bool:
+        """The server has not ended."""
+        return bool(self._ask({"alive": pid})["alive"])
+
+    def end(self, pid: int) -> None:
+        """Ask a server to end, and see to it."""
+        if self._process is not None and self._process.poll() is None:
+            self._ask({"end": pid})
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            process = self._started()
+            stdin, stdout = process.stdin, process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            try:
+                stdin.write(json.dumps(request).encode() + b"\n")
+                stdin.flush()
+                line = stdout.readline()
+            except OSError:
+                line = b""
+            if not line:
+                raise InfrastructureError(f"the process that forks the tool servers of {self.modules!r} has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            if not hasattr(os, "fork"):
+                raise UsageError(
+                    f"the tool servers {self.modules!r} need fork, which {os.name!r} lacks: use Linux or macOS"
+                )
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", nursery.__file__, *self.modules],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=variables(),
+            )
+            weakref.finalize(self, _hang_up, self._process, self._process.stdin, self._process.stdout)
+        return self._process
+
+
+def variables() -> dict[str, str]:
+    """This process's variables without keys, as verifiers hands them on, and its import path."""
+    kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name.upper()}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def _hang_up(process: subprocess.Popen[bytes], *pipes: IO[bytes] | None) -> None:
+    for pipe in pipes:
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(nursery.GRACE_S)
+    except subprocess.TimeoutExpired:  # It is still loading, and reads only afterwards.
+        process.kill()
+        process.wait()
+
+
+class ForkingRuntime(SubprocessRuntime):
+    """verifiers' runtime on this machine, in which tool servers are forked rather than started."""
+
+    def __init__(self, servers: Servers, name: str | None = None) -> None:
+        super().__init__(vf.SubprocessConfig(), name)
+        self._servers = servers
+        self._forked: list[int] = []
+        self._answering: set[str] = set()
+        self._ports: list[Path] = []
+
+    async def run_background(self, command: list[str], env: dict[str, str], log: str) -> None:
+        """Run a program until the runtime stops; a tool server answers when this returns."""
+        if command[:2] != [sys.executable, "-m"] or command[2] not in self._servers.modules:
+            await super().run_background(command, env, log)
+            return
+        assert self.workdir is not None
+        said = self.workdir / log
+        made = variables() | self.process_env(env)
+        pid = await asyncio.to_thread(self._servers.fork, command[2], made, self.workdir, said)
+        self._forked.append(pid)
+        self._ports.append(Path(env["MCP_PORT_FILE"]))
+        port = await asyncio.to_thread(until_answering, self._servers, pid, self._ports[-1], said)
+        self._answering.add(f"http://127.0.0.1:{port}/mcp")
+
+    async def run(self, argv: list[str], env: dict[str, str]) -> vf.ProgramResult:
+        """Run a program to its end; whether a forked server answers is known without one."""
+        if argv[-1] in self._answering:
+            return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+        return await super().run(argv, env)
+
+    async def teardown(self) -> None:
+        """End the servers, and what else runs here."""
+        forked, self._forked = self._forked, []
+        for pid in forked:
+            await asyncio.to_thread(self._servers.end, pid)
+        await super().teardown()
+        for path in self._ports:
+            path.unlink(missing_ok=True)
+
+
+def until_answering(servers: Servers, pid: int, port_file: Path, log: Path) -> int:
+    """The port of a forked server, once something listens on it.
+
+    Raises:
+        InfrastructureError: it ended before, or took longer than `STARTUP_S`.
+    """
+    deadline, port = time.monotonic() + STARTUP_S, ""
+    for turn in range(int(STARTUP_S / POLL_S)):
+        port = port or (port_file.read_text() if port_file.is_file() else "")
+        if port:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                    return int(port)
+        if time.monotonic() > deadline or (turn % 20 == 19 and not servers.alive(pid)):
+            break
+        time.sleep(POLL_S)
+    raise InfrastructureError(f"a tool server ended or did not answer within {STARTUP_S:g} s: {last_words(log)}")
+
+
+def last_words(log: Path) -> str:
+    """The last line of what a server said."""
+    said = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return said[-1] if said else "it said nothing"
+
+
+class SharedServers:
+    """The servers that a taskset shares between all its rollouts, started once, when first needed."""
+
+    def __init__(self, servers: Servers, toolsets: Sequence[vf.Toolset]) -> None:
+        self._servers = servers
+        self._toolsets = tuple(toolsets)
+        self._lock = threading.Lock()
+        self._served: dict[str, SharedToolServer] | None = None
+
+    def serve(self) -> dict[str, SharedToolServer]:
+        """Name -> server, as verifiers hands them to rollouts; waits until they answer.
+
+        Raises:
+            InfrastructureError: one does not start.
+        """
+        with self._lock:
+            if self._served is None:
+                self._served = {toolset.server_name: self._serve(toolset) for toolset in self._toolsets}
+            return self._served
+
+    def _serve(self, toolset: vf.Toolset) -> SharedToolServer:
+        if toolset.config.url:
+            return SharedToolServer(url=toolset.config.url, local=False, external=True)
+        secret = secrets.token_urlsafe(24) if toolset._state_cls is not vf.State else ""
+        folder = tempfile.TemporaryDirectory(prefix="trace-agents-tools-")
+        weakref.finalize(self, folder.cleanup)
+        path, log, port_file = Path(folder.name), Path(folder.name) / "log", Path(folder.name) / "port"
+        made = variables() | {
+            "VF_CONFIG": toolset.config.model_dump_json(),
+            "VF_STATE_URL": "",
+            "VF_STATE_SECRET": secret,
+            "TMPDIR": folder.name,
+            "MCP_PORT_FILE": str(port_file),
+        }
+        pid = self._servers.fork(type(toolset).__module__, made, path, log)
+        port = until_answering(self._servers, pid, port_file, log)
+        return SharedToolServer(url=f"http://127.0.0.1:{port}/mcp", local=True, state_secret=secret)
