@@ -285,6 +285,7 @@ def test_each_piece_of_evidence_stands_beside_a_success_on_its_task(analysis: tu
         assert int(str(side["data-step"])) in [turn["at"] for turn in one["turns"]]
     pairs = [one for candidate in found.summary.capabilities for one in candidate.evidence if one.contrast_id]
     assert pairs
+    assert source.count("✓ succeeded</span> trial ") == source.count("✓ succeeded</span>") > 0
     assert all(embedded[one.trajectory_id]["task"] == embedded[str(one.contrast_id)]["task"] for one in pairs)
 
 

@@ -85,6 +85,11 @@ class Findings:
         return frozenset(conversation["id"] for conversation in self.trajectories.conversations)
 
     @property
+    def trials(self) -> dict[str, int | None]:
+        """Trajectory → its trial, of those that the page embeds; None where it is not said."""
+        return {conversation["id"]: conversation["trial"] for conversation in self.trajectories.conversations}
+
+    @property
     def browser(self) -> dict[str, Any]:
         """What the page's script reads."""
         named = [candidate.capability for candidate in (*self.kept, *self.others)]

@@ -91,6 +91,11 @@
 
   const list = document.getElementById("list");
   if (!list) return;
+  // The trials of a task stand together, stages in their own order.
+  const stages = [...new Set(data.trajectories.map((t) => t.stage))];
+  const rank = new Map(data.trajectories.map((t, place) => [t, place]));
+  data.trajectories.sort((a, b) => stages.indexOf(a.stage) - stages.indexOf(b.stage)
+    || a.task.localeCompare(b.task, "en", { numeric: true }) || (a.trial ?? -1) - (b.trial ?? -1) || rank.get(a) - rank.get(b));
   const chat = document.getElementById("chat");
   const count = document.getElementById("f-count");
   const field = (name) => document.getElementById(`f-${name}`);
