@@ -66,6 +66,18 @@ def test_a_result_stands_beside_its_ceiling_and_its_floors(tmp_path: Path) -> No
     assert "test-003" in page
 
 
+@pytest.mark.parametrize(
+    ("beside", "heading"),
+    [((), "Result"), (("oracle",), "Below its ceiling"), (("decline",), "Above its floors")],
+)
+def test_the_page_speaks_of_those_only_that_stand_beside_the_agent(beside, heading, tmp_path: Path) -> None:
+    evaluate(ASKED.model_copy(update={"tasks": ASKED.tasks[:2]}), tmp_path, Pace(), Beside(beside))
+    page = (tmp_path / "report.html").read_text()
+    assert f"<h2>{heading}</h2>" in page
+    assert ("played each task once" in page) == bool(beside)
+    assert "evidence first" not in page
+
+
 def test_the_same_question_on_the_same_folder_plays_nothing_again(tmp_path: Path) -> None:
     first = evaluate(ASKED, tmp_path, Pace(), Beside(FLOORS))
     lines = (tmp_path / "trajectories.jsonl").read_text()
