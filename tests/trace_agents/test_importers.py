@@ -15,7 +15,10 @@ from trace_agents.errors import UsageError
 from trace_agents.importers import FORMATS, Outcomes, load_trajectories
 
 GUIDE = Path(__file__).parents[2] / "docs" / "importers.md"
-EXAMPLES = re.findall(r"^### `([\w-]+)`\n.*?^```json\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+SECTIONS = re.findall(r"^### `([\w-]+)`\n(.*?)(?=^### |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+EXAMPLES = [
+    (name, block) for name, text in SECTIONS for block in re.findall(r"^```json\n(.*?)^```", text, re.M | re.DOTALL)
+]
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tau-bench" / "gpt-4o-airline.json"
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "get_order", "arguments": '{"order_id": "W1"}'}}
@@ -271,7 +274,7 @@ def test_half_a_character_does_not_cost_the_row(tmp_path: Path) -> None:
 
 
 def test_the_guide_has_every_format() -> None:
-    assert sorted(name for name, _ in EXAMPLES) == sorted(FORMATS)
+    assert {name for name, _ in EXAMPLES} == set(FORMATS)
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[name for name, _ in EXAMPLES])

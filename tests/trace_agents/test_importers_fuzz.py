@@ -25,7 +25,10 @@ WORDS = {
     "feedback key score avg parent_run_id trace_id child_runs end_time lc kwargs data type content tool_calls",
     "verifiers": "id version task data nodes parent message rewards score weight metrics success info tool_errors ok "
     "errors prompt completion example_id reward semantic_parents tools role content",
-    "adp": "id content class_ details source function kwargs tool_call_id reward success language axtree",
+    "adp": "id content class_ details source function kwargs tool_call_id reward success language axtree "
+    "schema_version steps message tool_calls function_name arguments observation results source_call_id extra agent "
+    "tool_definitions trial verifier_result rewards reward_valid step_results exception_info subagent_trajectory_ref "
+    "final_metrics",
     "messages": "task_id trial success reward messages tools role content tool_calls function_call function name "
     "arguments type text call_id output parameters error stop id",
 }
@@ -33,7 +36,18 @@ WORDS = {
 
 VALUES = [
     *("user", "assistant", "tool", "system", "function_call", "function_call_output", "tool_use", "tool_result"),
-    *("api_action", "code_action", "text_observation", "web_observation", "llm", "chain", "too_many_errors", "{", ""),
+    *(
+        "api_action",
+        "code_action",
+        "text_observation",
+        "web_observation",
+        "llm",
+        "chain",
+        "too_many_errors",
+        "agent",
+        "{",
+        "",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trace_agents.errors import UsageError, unknown
-from trace_agents.importers import adp, langsmith, messages, tau2, tau_bench, toolsandbox, verifiers
+from trace_agents.importers import adp, harbor, langsmith, messages, tau2, tau_bench, toolsandbox, verifiers
 from trace_agents.importers.guess import Guess
 from trace_agents.importers.rows import BadRow, Outcomes, Reading, Row
 from trace_agents.importers.sources import files_in, rows_of
@@ -43,10 +43,14 @@ FORMATS: dict[str, Format] = {
     ),
     "langsmith": Format(langsmith.read_row, langsmith.looks_like, joined=langsmith.joined),
     "verifiers": Format(verifiers.read_row, verifiers.looks_like, wanted=verifiers.wanted),
-    "adp": Format(adp.read_row, adp.looks_like),
+    "adp": Format(adp.read_row, adp.looks_like, owns=harbor.owns, rows_in=harbor.rows_in),
     "messages": Format(messages.read_row, messages.looks_like, owns=messages.owns, rows_in=messages.rows_in),
 }
 """Format → how it is read, in the order in which a file is guessed."""
+
+
+MAIN = ("results.json", harbor.RESULT)
+"""Files that stand for the folder that they lie in, where a format lays it out in its own way."""
 
 
 class Skipped(Record):
@@ -182,7 +186,7 @@ def _folder(folder: Path, format: str | None) -> Iterator[tuple[Path, bool, Iter
 
 def _layout(path: Path, format: str | None) -> Iterator[Row] | None:
     """The rows of a folder, or of the folder of its main file, that a format lays out in its own way."""
-    folder = path if path.is_dir() else path.parent if path.name == "results.json" else None
+    folder = path if path.is_dir() else path.parent if path.name in MAIN else None
     for name, form in FORMATS.items():
         if folder and form.owns and form.rows_in and format in (None, name) and form.owns(folder):
             return form.rows_in(folder)

@@ -1,4 +1,5 @@
-"""`adp`: trajectories of the Agent Data Protocol (neulab/agent-data-protocol), schema 1.x, JSON lines or an array.
+"""`adp`: trajectories of the Agent Data Protocol (neulab/agent-data-protocol), JSON lines or an array, of its schema 1;
+`trace_agents/importers/atif.py` reads the layout that it has since taken over from Harbor.
 
 A trajectory is `{id, content, details}`; `content` is a list of items told apart by `class_`:
 
@@ -21,6 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from trace_agents.importers import atif
 from trace_agents.importers.rows import BadRow, Reading, label, listing, mapping, need, text_of
 from trace_agents.types import Trajectory
 
@@ -28,13 +30,16 @@ _SPEAKERS = {"user": "user", "agent": "assistant", "assistant": "assistant"}
 
 
 def looks_like(row: Mapping[str, Any]) -> bool:
-    """Whether a row is of this format."""
+    """Whether a row is of this format, in either layout."""
     content = row.get("content")
-    return isinstance(content, list) and bool(content) and "class_" in mapping(content[0])
+    items = isinstance(content, list) and bool(content) and "class_" in mapping(content[0])
+    return items or atif.looks_like(row)
 
 
 def read_row(row: Mapping[str, Any], reading: Reading) -> Trajectory:
     """The trajectory of a row."""
+    if "content" not in row and ("steps" in row or atif.looks_like(row)):
+        return atif.read_row(row, reading)
     name, details = label(need(row, "id"), "id"), mapping(row.get("details"))
     items = [_item(item, index) for index, item in enumerate(listing(need(row, "content"), "content"))]
     messages = reading.chat(_entries(items), "content")

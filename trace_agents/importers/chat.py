@@ -9,6 +9,7 @@ that does not name its call answers the oldest call of its name that has no answ
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
@@ -56,7 +57,11 @@ class _Chat:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self._names: dict[str, str] = {}
+        """Identity of a call → its tool."""
         self._open: dict[str, str] = {}
+        """Of the calls without an answer: identity → tool."""
+        self._given: dict[str, list[str]] = {}
+        """Identity as the source gives it → those of the calls that bear it; some number anew in each message."""
 
     def add(self, entry: Mapping[str, Any], index: int) -> None:
         kind = entry.get("type")
@@ -85,13 +90,20 @@ class _Chat:
         self._say(cast(Role, role), content, calls, name if isinstance(name, str) else None)
 
     def _say(self, role: Role, content: str | None, calls: list[ToolCall], name: str | None = None) -> None:
+        for call in calls:
+            for earlier in self._given.get(call.id, ()) if call.id else ():
+                self._open.pop(earlier, None)
         made = tuple(self._opened(call) for call in calls)
         self.messages.append(Message(role=role, content=content, tool_calls=made, name=name))
 
     def _opened(self, call: ToolCall) -> ToolCall:
-        """The call, with an identity of its own where it has none, noted as waiting."""
-        if not call.id:
-            call = call.model_copy(update={"id": f"call-{len(self._names)}"})
+        """The call, with an identity of its own where it has none or a repeated one, noted as waiting."""
+        given = call.id
+        if not given or given in self._names:
+            stem, first = (f"{given}.", len(self._given.get(given, ())) + 1) if given else ("call-", len(self._names))
+            names = (f"{stem}{number}" for number in itertools.count(first))
+            call = call.model_copy(update={"id": next(name for name in names if name not in self._names)})
+        self._given.setdefault(given, []).append(call.id)
         self._names[call.id] = self._open[call.id] = call.name
         return call
 
@@ -100,7 +112,8 @@ class _Chat:
         if identity is None or identity == "":
             identity = next((one for one, called in self._open.items() if name in (None, called)), None)
         else:
-            identity = str(identity)
+            bearers = self._given.get(str(identity), [str(identity)])
+            identity = next((one for one in bearers if one in self._open), bearers[-1])
         if identity is not None:
             self._open.pop(identity, None)
             name = name or self._names.get(identity)
