@@ -8,7 +8,7 @@ import shutil
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -209,19 +209,27 @@ class Description(Record):
 
 
 class Benchmark:
-    """A description with its folder and its tasks, all of it checked."""
+    """A description with its folder and its tasks."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the description at `path`, and its tasks.
+    def __init__(self, path: Path, described: Description, rows: Iterable[TaskRow]) -> None:
+        """The benchmark that `described` describes; `path` is the description's file, there or not."""
+        self.path = path
+        self.here = path.resolve().parent
+        self.described = described
+        self.rows: Mapping[str, TaskRow] = {row.id: row for row in rows}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The description at `path` and its tasks, all of it checked.
 
         Raises:
             UsageError: a file is missing, a key is unknown, a value is wrong, or a task cannot be judged.
         """
-        self.path = path
-        self.here = path.resolve().parent
-        self.described = _read_description(path)
-        self.rows: Mapping[str, TaskRow] = _read_rows(self.file("tasks", self.described.tasks))
-        self._check()
+        described = _read_description(path)
+        made = cls(path, described, ())
+        made.rows = _read_rows(made.file("tasks", described.tasks))
+        made._check()
+        return made
 
     def file(self, key: str, name: str) -> Path:
         """The file or folder `name` of the description.

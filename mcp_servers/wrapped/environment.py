@@ -212,4 +212,4 @@ def load(path: Path | str) -> WrappedEnvironment:
     Raises:
         UsageError: a file is missing, a key is unknown, a value is wrong, or a task cannot be judged.
     """
-    return WrappedEnvironment(Benchmark(Path(path)))
+    return WrappedEnvironment(Benchmark.read(Path(path)))

@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "trace_agents.cli.serve:serve",
     "endpoint": "trace_agents.cli.endpoint:endpoint",
     "environments": "trace_agents.cli._environments:environments",
+    "new-benchmark": "trace_agents.cli.new_benchmark:new_benchmark",
     "conform": "trace_agents.cli.conform:conform",
     "benchmarks": "trace_agents.cli.benchmarks:benchmarks",
 }
