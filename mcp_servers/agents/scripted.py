@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_servers.agents.loop import converse, scripted
 from trace_agents.agent import AgentRequest, Play, PlaySettings
 from trace_agents.environment import Episode, HasOracle
-from trace_agents.errors import UsageError
+from trace_agents.errors import TaskUnavailable, UsageError
 
 SORRY = "I am sorry, but I cannot help you with this."
 DO_NOTHING: tuple[str, ...] = (SORRY,)
@@ -33,8 +33,15 @@ class Oracle:
         self._environment: HasOracle = request.environment
 
     async def play(self, episode: Episode, settings: PlaySettings) -> Play:
-        """Do the gold actions, whatever is said."""
-        actions = self._environment.oracle(episode.task)
+        """Do the gold actions, whatever is said.
+
+        Raises:
+            TaskUnavailable: this task has none.
+        """
+        try:
+            actions = self._environment.oracle(episode.task)
+        except UsageError as error:
+            raise TaskUnavailable(str(error)) from error
         return await converse(episode, lambda tools: scripted(actions), settings.max_turns)
 
 

@@ -20,7 +20,7 @@ from mcp_servers.remote import RemoteEnvironment
 from trace_agents.agent import AgentRequest, Play, PlaySettings, agent_names, load_agent
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, HasOracle
-from trace_agents.errors import UsageError
+from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import Evaluation, StopReason, UserTurn
 
 
@@ -69,6 +69,16 @@ async def test_gold_actions_are_a_vendor_method_too_and_never_a_tool():
         assert list(gold.actions) == list(Helpdesk().oracle(Helpdesk().task("train-003")))
         with pytest.raises(UsageError, match="unknown task"):
             await Control(client).oracle("train-999")
+
+
+class Unsolved(Helpdesk):
+    def oracle(self, task):
+        raise UsageError(f"task {task.id!r} has no gold actions: choose another agent")
+
+
+async def test_a_task_without_gold_actions_cannot_be_played_by_the_oracle():
+    with pytest.raises(TaskUnavailable, match="'train-003' has no gold actions: choose another agent"):
+        await played("oracle", Unsolved(), "train-003")
 
 
 def test_an_environment_without_gold_actions_has_no_oracle():

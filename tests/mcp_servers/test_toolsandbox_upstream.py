@@ -36,6 +36,7 @@ from trace_agents.types import Action, Message, ToolCall, ToolSpec, Trajectory
 SEND = "send_message_with_contact_content_cellular_off"
 SCRAMBLED = f"{SEND}_3_distraction_tools_tool_name_scrambled"
 STOCK = "find_stock_symbol_with_company_name"
+WITHOUT_ITS_TOOL = "find_temperature_f_with_location_and_time_diff_low_battery_mode_multiple_user_turn"
 SORRY = "I am sorry, but I cannot assist with that."
 LIST_ALL = """
 import json, sys
@@ -274,6 +275,32 @@ async def test_known_facts_answer_for_rapid_api_and_others_are_infrastructure(tm
         with pytest.raises(InfrastructureError, match=r"no fact for .*Unheard of.*, and no RAPID_API_KEY to ask with"):
             await episode.call("search_stock", {"query": "Unheard of"})
     assert read_facts(tmp_path / "none.json", may_be_new=True) == ()
+
+
+@pytest.mark.slow
+async def test_gold_actions_with_known_facts_reach_1_where_the_tools_that_it_takes_are_offered() -> None:
+    facts = read_facts(Path(__file__).with_name("toolsandbox_facts.json"), may_be_new=False)
+    known = playable(facts=facts)
+    needing = [task for task in known.tasks("base") if task.data["needs_rapid_api"]]
+    assert len(needing) == 28
+    without = known.task(WITHOUT_ITS_TOOL)
+    for task in needing:
+        if task != without:
+            assert (await replay(known, task, known.oracle(task))).reward == 1.0
+    with pytest.raises(UsageError, match=r"has no gold actions .* reaches a similarity of 0\.600"):
+        known.oracle(without)
+    async with episode_of(known, without.id) as episode:
+        assert "unit_conversion" not in [tool.name for tool in episode.tools]
+
+
+async def test_a_distraction_that_asks_rapid_api_is_refused_as_without_a_key_whether_there_are_facts_or_not() -> None:
+    told = []
+    for facts in (None, ()):
+        async with episode_of(playable(facts=facts), "cellular_off_all_tools") as episode:
+            told.append(await episode.call("search_stock", {"query": "Apple"}))
+    assert told[0] == told[1]
+    assert told[0].is_error
+    assert told[0].content.startswith("PermissionError: Please provide 'RAPID_API_KEY'")
 
 
 async def test_an_episodes_record_is_read_back_as_a_run_of_upstreams(sandbox: ToolSandbox, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Sandbox:
         freeze_clock(instant)
         hide_addresses()
         self._catalogue = catalogue(Path(folder), instant, self._code)
+        self._online = {entry["name"] for entry in self._catalogue["index"] if entry["online"]}
 
     def stock(self) -> None:
         """Nothing more is needed."""
@@ -57,7 +58,7 @@ class Sandbox:
     def do_start(self, name: str, facts: list[dict[str, Any]] | None, key: str) -> list[dict[str, Any]]:
         """Begin a scenario, with the RapidAPI answers that are known and a key to ask for others; the agent's tools."""
         self._scenario, tools = self._load(name)
-        self._facts = Facts(facts, key)
+        self._facts = Facts(facts, key, name in self._online)
         context = self._scenario.starting_context
         set_current_context(context)
         number_identifiers(name)

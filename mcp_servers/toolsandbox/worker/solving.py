@@ -54,6 +54,7 @@ class Solver:
 
     def __init__(self, session: Session, scenario: Scenario) -> None:
         self._session, self._scenario = session, scenario
+        self._asked: str = self._rows(DatabaseNamespace.SANDBOX)[-1]["content"]
         self._actions: list[dict[str, Any]] = []
         self._learned: list[dict[str, Any]] = []
         self._traces: dict[int, list[dict[str, Any]]] = {}
@@ -123,19 +124,22 @@ class Solver:
             return {"is_self": False}
         if tool in ("search_messages", "search_reminder"):
             return {"creation_timestamp_upperbound": now()}
+        if tool == "search_location_around_lat_lon":
+            around = {column: self._wanted(column) for column in ("latitude", "longitude")}
+            return {"location": self._asked.rpartition(" at ")[2].rstrip("."), **around}
         if tool == "datetime_info_to_timestamp":
-            moment = datetime.fromtimestamp(self._wanted_time(), UTC)
+            moment = datetime.fromtimestamp(self._wanted("reminder_timestamp") or now(), UTC)
             return {part: getattr(moment, part) for part in ("year", "month", "day", "hour", "minute", "second")}
         return {}
 
-    def _wanted_time(self) -> float:
-        """The time of a reminder that some milestone wants, in POSIX seconds; else now."""
+    def _wanted(self, column: str) -> float | None:
+        """A number that some milestone wants in a row; None where none does."""
         for milestone in self._scenario.evaluation.milestone_matcher.milestones:
             for constraint in _without_guardrails(milestone):
                 for row in constraint.target_dataframe.to_dicts():
-                    if row.get("reminder_timestamp") is not None:
-                        return float(row["reminder_timestamp"])
-        return now()
+                    if row.get(column) is not None:
+                        return float(row[column])
+        return None
 
     def _text(self, texts: list[tuple[SnapshotConstraint, dict[str, Any]]]) -> str:
         """The whole text that is wanted, and parts of it that it has to contain."""
