@@ -23,7 +23,7 @@ from mcp_servers.wire import (
     TaskPage,
 )
 from trace_agents.environment import Environment, HasOracle, HasProvenance
-from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.types import TaskInstance
 
 logger = logging.getLogger(__name__)
@@ -129,24 +129,30 @@ class EpisodeTable:
         """The gold actions of the task of `choice`.
 
         Raises:
-            ControlError: no such task. UsageError: the environment, or this task, has none.
+            ControlError: no such task, or it cannot be played. UsageError: the environment, or this task, has none.
         """
         task, environment = self.choose(choice), self.environment
         if not isinstance(environment, HasOracle):
             raise UsageError(f"environment {environment.name!r} has no gold actions for task {task.id!r}")
-        return GoldActions(actions=tuple(environment.oracle(task)))
+        try:
+            return GoldActions(actions=tuple(environment.oracle(task)))
+        except TaskUnavailable as error:
+            raise ControlError(ProblemCode.TASK_UNAVAILABLE, str(error)) from error
 
     async def create(self, choice: TaskChoice) -> LiveEpisode:
         """Start an episode.
 
         Raises:
-            ControlError: no such task, or the table is full. InfrastructureError: the environment failed.
+            ControlError: no such task, or it cannot be played here, or the table is full. InfrastructureError: the
+                environment failed.
         """
         task = self.choose(choice)
         await self._make_room()
         self._starting += 1
         try:
             live = await self._start(task)
+        except TaskUnavailable as error:
+            raise ControlError(ProblemCode.TASK_UNAVAILABLE, str(error)) from error
         except UsageError as error:
             raise ControlError(ProblemCode.INVALID, str(error)) from error
         except InfrastructureError:

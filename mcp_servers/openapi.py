@@ -26,6 +26,7 @@ STATUS: dict[ProblemCode, int] = {
     ProblemCode.UNSUPPORTED_MEDIA: 415,
     ProblemCode.WRONG_HOST: 421,
     ProblemCode.INVALID: 422,
+    ProblemCode.TASK_UNAVAILABLE: 424,
     ProblemCode.ENVIRONMENT_FAILED: 500,
     ProblemCode.FULL: 503,
 }

@@ -143,7 +143,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Gold actions of a task by id, where the environment knows them; for the host, never for an agent.",
         given=TaskChoice,
         answer=GoldActions,
-        problems=OF_TASK,
+        problems=(*OF_TASK, ProblemCode.TASK_UNAVAILABLE),
     ),
     Operation(
         name="create",
@@ -154,7 +154,7 @@ OPERATIONS: tuple[Operation, ...] = (
         given=TaskChoice,
         answer=EpisodeInfo,
         status=201,
-        problems=(ProblemCode.UNKNOWN_SPLIT, *OF_TASK, ProblemCode.FULL),
+        problems=(ProblemCode.UNKNOWN_SPLIT, *OF_TASK, ProblemCode.TASK_UNAVAILABLE, ProblemCode.FULL),
     ),
     Operation("episode", _episode, "GET", "/episodes/{id}", "A live episode.", answer=EpisodeInfo, problems=OF_EPISODE),
     Operation(

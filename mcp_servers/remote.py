@@ -34,7 +34,7 @@ from mcp_servers.wire import (
     UserMessage,
 )
 from trace_agents.environment import Environment, Episode
-from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, UserTurn
 
 TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
@@ -109,7 +109,8 @@ class RemoteEnvironment(Environment):
         """A fresh episode of `task` on the server.
 
         Raises:
-            UsageError: the server has another task of that id. InfrastructureError: it failed, is full or is gone.
+            TaskUnavailable: it cannot be played there. UsageError: the server has another task of that id.
+            InfrastructureError: it failed, is full or is gone.
         """
         http = self._link.open()
         try:
@@ -244,6 +245,8 @@ class _Link:
             raise InfrastructureError(f"{self.url!r} answered with HTTP status {response.status_code}") from None
         if problem.code in _OUTAGES:
             raise InfrastructureError(problem.error)
+        if problem.code is ProblemCode.TASK_UNAVAILABLE:
+            raise TaskUnavailable(problem.error)
         raise ControlError(problem.code, problem.error)
 
     def _unreachable(self, error: Exception) -> InfrastructureError:

@@ -27,6 +27,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_TASK = "unknown_task"  # The environment has no such task, index or seed.
     UNKNOWN_EPISODE = "unknown_episode"  # No episode ever had this id.
     EPISODE_GONE = "episode_gone"  # The episode was deleted or has expired.
+    TASK_UNAVAILABLE = "task_unavailable"  # The task cannot be played here, for want of a key, say.
     FULL = "full"  # The server holds as many live episodes as it may.
     ENVIRONMENT_FAILED = "environment_failed"  # The environment raised; not the caller's fault.
 

@@ -16,7 +16,7 @@ from mcp_servers.helpdesk import Helpdesk
 from mcp_servers.http import HttpConfig
 from mcp_servers.remote import RemoteEnvironment
 from trace_agents.environment import Environment, Episode
-from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.registry import load_environment
 from trace_agents.types import Evaluation, Message, ToolResult, UserTurn
 
@@ -46,6 +46,24 @@ def test_a_remote_environment_states_what_the_local_one_states(ledger: Served) -
     assert list(remote.tasks("train")) == list(local.tasks("train"))
     assert remote.task("train/2") == local.task("train/2")
     assert remote.generate(9) == local.generate(9)
+
+
+class Keyless(Helpdesk):
+    async def start(self, task):
+        raise TaskUnavailable(f"task {task.id!r} needs a key")
+
+    def oracle(self, task):
+        raise TaskUnavailable(f"task {task.id!r} needs a key")
+
+
+def test_a_task_that_cannot_be_played_there_is_told_as_here() -> None:
+    with serving(Keyless()) as served:
+        remote = RemoteEnvironment(served.url)
+        task = remote.task("train-003")
+        with pytest.raises(TaskUnavailable, match=r"^task 'train-003' needs a key$"):
+            asyncio.run(remote.start(task))
+        with pytest.raises(TaskUnavailable, match=r"^task 'train-003' needs a key$"):
+            remote.oracle(task)
 
 
 def test_a_remote_episode_plays_like_a_local_one(ledger: Served) -> None:
