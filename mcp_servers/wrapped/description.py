@@ -55,7 +55,8 @@ class ServerSection(Record):
     cwd: str = "{here}"
     """Folder in which the command runs."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables that the process gets besides this one's."""
+    """Environment variables that the process gets besides those that MCP's client passes on (`PATH`, `HOME` and the
+    like, so that no key reaches an agent by chance); `${NAME}` is this process's variable of that name."""
     url: str = ""
     """Streamable-HTTP endpoint of a server that runs already, instead of a command."""
     headers: dict[str, str] = Field(default_factory=dict)
@@ -256,7 +257,16 @@ class Benchmark:
         Raises:
             UsageError: a variable that one names is not set.
         """
-        return {name: _expanded(name, value) for name, value in self.described.server.headers.items()}
+        return {name: _expanded(f"header {name!r}", value) for name, value in self.described.server.headers.items()}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables of a server that a command starts.
+
+        Raises:
+            UsageError: a variable that one names is not set.
+        """
+        return {name: _expanded(f"env {name!r}", value) for name, value in self.described.server.env.items()}
 
     def provenance(self) -> dict[str, str]:
         """Part -> SHA-256: the description, its tasks, and each file that it names."""
@@ -287,8 +297,7 @@ class Benchmark:
         commands = {"server": described.server.command, "reset": described.reset.command}
         for section, command in (commands | {"check": described.check.command}).items():
             self._check_command(section, command)
-        if described.server.url:
-            _ = self.headers
+        _ = self.headers, self.env
 
     def _check_command(self, section: str, command: tuple[str, ...]) -> None:
         if not command:
@@ -363,10 +372,10 @@ def _fields(kind: type[BaseModel], location: list[Any]) -> Iterator[str]:
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-def _expanded(header: str, value: str) -> str:
+def _expanded(what: str, value: str) -> str:
     def given(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
-            raise UsageError(f"header {header!r} needs the environment variable {found[1]!r}: set it")
+            raise UsageError(f"{what} of [server] needs the environment variable {found[1]!r}: set it")
         return os.environ[found[1]]
 
     return _VARIABLE.sub(given, value)

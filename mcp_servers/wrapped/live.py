@@ -169,7 +169,7 @@ class LiveServer:
         parameters = StdioServerParameters(
             command=command[0],
             args=command[1:],
-            env=_variables() | {name: self._filled([value])[0] for name, value in server.env.items()},
+            env={name: self._filled([value])[0] for name, value in self._benchmark.env.items()},
             cwd=self._filled([server.cwd])[0],
         )
         with tempfile.TemporaryFile() as self._said:

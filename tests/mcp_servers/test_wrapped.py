@@ -283,13 +283,32 @@ async def test_a_shared_server_is_reset_for_one_episode_after_the_other(tmp_path
 async def test_headers_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = {"url": "http://127.0.0.1:9/mcp", "headers": {"Authorization": "Bearer ${SHELF_KEY}"}}
     path = write(tmp_path, server=server, reset={"by_connection": True})
-    with pytest.raises(UsageError, match="header 'Authorization' needs the environment variable 'SHELF_KEY'"):
+    with pytest.raises(
+        UsageError, match=r"header 'Authorization' of \[server\] needs the environment variable 'SHELF_KEY'"
+    ):
         load_environment(str(path))
     monkeypatch.setenv("SHELF_KEY", "k")
     environment = load_environment(str(path))
     assert environment._benchmark.headers == {"Authorization": "Bearer k"}
     with pytest.raises(InfrastructureError, match=r"MCP server 'http://127.0.0.1:9/mcp' failed while connecting"):
         await environment.start(environment.task("a"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a process's variables are read from /proc")
+async def test_a_process_gets_no_key_that_the_description_does_not_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELF_KEY", "k")
+    monkeypatch.setenv("OTHER_KEY", "o")
+    env = {"GIVEN": "${SHELF_KEY}!", "PLACE": "{folder}"}
+    environment = opened(tmp_path, server={"command": COMMAND, "env": env})
+    episode = await environment.start(environment.task("a"))
+    pid = await process(episode)
+    found = dict(one.partition("=")[::2] for one in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    folder = str(episode._live.folder)
+    await episode.close()
+    assert (found["GIVEN"], found["PLACE"]) == ("k!", folder)
+    assert not {"SHELF_KEY", "OTHER_KEY"} & found.keys()
 
 
 FAILURES: Mapping[str, tuple[Mapping[str, Any], str]] = {
