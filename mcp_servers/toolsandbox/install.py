@@ -19,8 +19,6 @@ from trace_agents.errors import InfrastructureError, UsageError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 """What upstream needs to be played."""
-BUILDING_S = 600.0
-"""Longest time for building the scenarios, which takes about ten seconds."""
 
 Agree = Callable[[str], bool]
 """Takes the text of upstream's licence; whether the user accepts it."""
@@ -59,13 +57,7 @@ def _made(request: Request, source: Path, target: Path, say: Say) -> Installatio
     say("building the scenarios, checking code and tools")
     kept = target.parent / "scenarios"
     shutil.rmtree(kept, ignore_errors=True)  # What is missing is built again.
-    settings = Settings(
-        python=python,
-        kept=kept,
-        accept=request.accept,
-        user=UserChoice(kind=UserKind.NONE),
-        seconds=BUILDING_S,
-    )
+    settings = Settings(python=python, kept=kept, accept=request.accept, user=UserChoice(kind=UserKind.NONE))
     try:
         revision = ToolSandbox(settings).provenance["revision"]
     except InfrastructureError as error:

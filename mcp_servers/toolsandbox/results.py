@@ -35,7 +35,8 @@ def _run(played: Sequence[Trajectory], records: Mapping[str, Mapping[str, Any]],
         record = records[trajectory.id]
         rows.append({"traceback": None, "exception_type": None, **record["result"]})
         folder = f"trajectories/{trajectory.task_id}"
-        files[f"{folder}/conversation.json"] = _json(record["conversation"])
+        if record["conversation"] is not None:
+            files[f"{folder}/conversation.json"] = _json(record["conversation"])
         files[f"{folder}/execution_context.json"] = _json(record["context"])
     summary = {"per_scenario_results": rows, "category_aggregated_results": _aggregated(rows), "git_sha": revision}
     return {"result_summary.json": _json(summary), **files}

@@ -51,8 +51,9 @@ class Settings(Record):
     """Key for RapidAPI; empty without one."""
     now: str = NOW
     """The time at which upstream's clock stands, in ISO form with its zone."""
-    seconds: float = 60.0
-    """Longest time for one tool call, reset or evaluation."""
+    seconds: float = 600.0
+    """Longest time for one tool call, reset or evaluation. Upstream's evaluator takes tens of seconds for an agent that
+    goes on to the last message."""
 
 
 def read_settings(variables: Mapping[str, str] | None = None) -> Settings:

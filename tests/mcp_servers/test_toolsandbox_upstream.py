@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mcp_servers.server import episode_server, tool_spec
 from mcp_servers.toolsandbox import ToolSandbox, ToolSandboxEpisode
 from mcp_servers.toolsandbox.environment import OVER, WORKER
 from mcp_servers.toolsandbox.facts import Fact, read_facts
+from mcp_servers.toolsandbox.results import upstream_results
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, HasOracle, KeepsRecord, ResultsRequest, WritesResults
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
@@ -197,6 +198,33 @@ async def test_after_30_messages_nothing_more_is_done(sandbox: ToolSandbox) -> N
         assert recorded["result"]["turn_count"] == 30
 
 
+async def test_a_call_that_upstream_cannot_write_down_is_an_error_and_the_episode_is_judged_and_recorded(
+    sandbox: ToolSandbox,
+) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(300):
+        nested = {"a": nested}
+    for value, wanted in ((float("nan"), "NameError: name 'nan' is not defined"), (nested, "SyntaxError: too many")):
+        async with episode_of(sandbox, SEND) as episode:
+            result = await GuardedEpisode.of(episode).call("search_contacts", {"name": value})
+            assert result.is_error
+            assert wanted in result.content
+            verdict = await episode.evaluate([])
+            record = await episode.record([])
+        assert record["result"]["similarity"] == verdict.reward
+        assert record["conversation"] is None
+        played = Trajectory(id="one", task_id=SEND, messages=(), reward=verdict.reward, success=False)
+        files = upstream_results(results_request(sandbox, played, record), "r")
+        assert sorted(files) == ["result_summary.json", f"trajectories/{SEND}/execution_context.json"]
+
+
+def results_request(sandbox: ToolSandbox, played: Trajectory, record: Mapping[str, Any]) -> ResultsRequest:
+    return ResultsRequest(
+        agent="oracle", model="oracle", sampling=Sampling(), max_turns=30, seed=0, trials=1,
+        tasks=(sandbox.task(played.task_id),), trajectories=(played,), records={played.id: record},
+    )  # fmt: skip
+
+
 async def test_a_last_text_that_the_user_never_heard_counts_once(sandbox: ToolSandbox) -> None:
     *calls, text = sandbox.oracle(sandbox.task(SEND))
     said = Message(role="assistant", content=str(text))
@@ -315,11 +343,7 @@ async def test_an_episodes_record_is_read_back_as_a_run_of_upstreams(sandbox: To
         await episode.user_turn(str(text))
         record = await episode.record([])
     played = Trajectory(id="one", task_id=SEND, messages=(), reward=1.0, success=True)
-    request = ResultsRequest(
-        agent="oracle", model="oracle", sampling=Sampling(), max_turns=30, seed=0, trials=1,
-        tasks=(task,), trajectories=(played,), records={"one": record},
-    )  # fmt: skip
-    for path, content in sandbox.results(request).items():
+    for path, content in sandbox.results(results_request(sandbox, played, record)).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
     (found,) = load_trajectories(tmp_path).trajectories

@@ -22,11 +22,17 @@ def results(judged: EvaluationResult) -> dict[str, Any]:
     }
 
 
-def recorded(scenario: Scenario, context: ExecutionContext) -> dict[str, Any]:
-    """`result`, `conversation` and `context`: a row of upstream's summary, and its two files in JSON."""
-    judged = scenario.evaluation.evaluate(context, scenario.max_messages)
+def recorded(scenario: Scenario, context: ExecutionContext, judged: EvaluationResult) -> dict[str, Any]:
+    """`result`, `conversation` and `context`: a row of upstream's summary, and its two files in JSON.
+
+    The conversation is None where upstream cannot write it: it reads the arguments of each call back from the Python
+    that it made of them, which for NaN, say, and for very deep values it cannot.
+    """
     milestones, minefields = scenario.evaluation.milestone_matcher, scenario.evaluation.minefield_matcher
-    conversation = serialize_to_conversation(context, judged, milestones.milestones, minefields.milestones)
+    try:
+        conversation = serialize_to_conversation(context, judged, milestones.milestones, minefields.milestones)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        conversation = None
     return {
         "result": {"categories": [str(each) for each in scenario.categories], **results(judged)},
         "conversation": conversation,

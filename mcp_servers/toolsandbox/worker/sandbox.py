@@ -63,6 +63,7 @@ class Sandbox:
         set_current_context(context)
         number_identifiers(name)
         self._begun = context.max_sandbox_message_index
+        self._verdicts: dict[tuple[int, str | None], EvaluationResult] = {}
         rows = context.get_database(DatabaseNamespace.SANDBOX, get_all_history_snapshots=True).to_dicts()
         for index, row in enumerate(rows):
             if (row["sender"], row["recipient"]) == (RoleType.SYSTEM, RoleType.EXECUTION_ENVIRONMENT):
@@ -136,9 +137,9 @@ class Sandbox:
         """What upstream's own runner writes about a scenario that was played."""
         from recording import recorded
 
-        held = self._with(unheard)
+        judged, held = self._judged(unheard), self._with(unheard)
         try:
-            return recorded(self._scenario, get_current_context())
+            return recorded(self._scenario, get_current_context(), judged)
         finally:
             get_current_context()._dbs = held
 
@@ -160,11 +161,16 @@ class Sandbox:
         return loaded
 
     def _judged(self, unheard: str | None) -> EvaluationResult:
-        held = self._with(unheard)
-        try:
-            return self._scenario.evaluation.evaluate(get_current_context(), self._scenario.max_messages)
-        finally:
-            get_current_context()._dbs = held
+        """The verdict on what there is now. Upstream tries all ways to match milestones: that may take long."""
+        there = (self._last()["sandbox_message_index"], unheard)
+        if there not in self._verdicts:
+            held = self._with(unheard)
+            try:
+                judged = self._scenario.evaluation.evaluate(get_current_context(), self._scenario.max_messages)
+            finally:
+                get_current_context()._dbs = held
+            self._verdicts = {there: judged}
+        return self._verdicts[there]
 
     def _with(self, unheard: str | None) -> dict[str, Any]:
         """Add the agent's last text; the databases before, whose frames are never changed in place."""
