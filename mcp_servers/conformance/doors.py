@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from mcp.client import Client
@@ -13,45 +14,65 @@ from mcp.client.stdio import stdio_client
 from mcp_servers.conformance.findings import Fault, shown
 from mcp_servers.conformance.plays import script_for
 from mcp_servers.conformance.subject import Subject
-from mcp_servers.guard import GuardedEpisode
 from mcp_servers.server import POLICY_URI, TASK_PROMPT, episode_server, tool_result, tool_spec
-from trace_agents.types import TaskInstance, ToolCall, ToolSpec, canonical
+from trace_agents.types import TaskInstance, ToolCall, ToolResult, ToolSpec, canonical
 
 ERAS = {"auto": "2026-07-28", "legacy": "the initialize handshake"}
 """The client's mode -> the protocol era that it speaks."""
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What a task's episode states on the contract; kept, so that no two episodes need be live at once."""
+
+    task: TaskInstance
+    """As it is played."""
+    tools: Sequence[ToolSpec]
+    policy: str
+    answers: Sequence[tuple[str, Mapping[str, Any], ToolResult]]
+    """Tool, arguments and result of calls of a fresh episode, in order."""
+
+
+async def _stated(subject: Subject, task: TaskInstance) -> Stated:
+    async with subject.episode(task) as episode:
+        script = script_for(subject, episode.task, episode.tools, 1)
+        answers = [
+            (action.name, action.arguments, await episode.call(action.name, action.arguments))
+            for action in script
+            if isinstance(action, ToolCall) and isinstance(action.arguments, dict)
+        ]
+        return Stated(episode.task, tuple(episode.tools), episode.policy, answers)
+
+
 async def memory(subject: Subject) -> None:
     """In the same process."""
     for task in subject.tasks:
-        async with subject.episode(task) as stated:
-            for mode in ERAS:
-                async with subject.episode(task) as episode, Client(episode_server(episode), mode=mode) as client:
-                    await _compare(subject, stated, client, mode)
+        stated = await _stated(subject, task)
+        for mode in ERAS:
+            async with subject.episode(task) as episode, Client(episode_server(episode), mode=mode) as client:
+                await _compare(stated, client, mode)
 
 
 async def stdio(subject: Subject) -> None:
     """One episode a process, over standard input and output."""
     subject.need_processes()
     task = subject.tasks[0]
-    async with subject.episode(task) as stated:
-        for mode in ERAS:
-            async with _over_stdio(subject, task, mode) as client:
-                await _compare(subject, stated, client, mode)
+    stated = await _stated(subject, task)
+    for mode in ERAS:
+        async with _over_stdio(subject, task, mode) as client:
+            await _compare(stated, client, mode)
 
 
 async def http(subject: Subject) -> None:
     """An endpoint for each episode, served by another process."""
     served = await subject.served()
     for task in subject.tasks[:2]:
+        stated = await _stated(subject, task)
         for mode in ERAS:
             remote = await served.start(task)
             try:
-                async with (
-                    subject.episode(task) as stated,
-                    Client(f"{subject.url}/episodes/{remote.id}/mcp", mode=mode) as client,
-                ):
-                    await _compare(subject, stated, client, mode)
+                async with Client(f"{subject.url}/episodes/{remote.id}/mcp", mode=mode) as client:
+                    await _compare(stated, client, mode)
             finally:
                 await remote.close()
 
@@ -72,7 +93,7 @@ async def _over_stdio(subject: Subject, task: TaskInstance, mode: str) -> AsyncI
             raise Fault(found, f"see what 'trace-agents serve {subject.spec} --stdio' says") from error
 
 
-async def _compare(subject: Subject, stated: GuardedEpisode, client: Client, mode: str) -> None:
+async def _compare(stated: Stated, client: Client, mode: str) -> None:
     era = ERAS[mode]
     listed = [tool_spec(tool) for tool in (await client.list_tools()).tools]
     remedy = "state tools, policy and prompt from the task alone, the same in every process"
@@ -91,20 +112,11 @@ async def _compare(subject: Subject, stated: GuardedEpisode, client: Client, mod
     ):
         if read_text != said_text:
             raise Fault(f"{era}: the {what} reads {shown(read_text)!r}, not {shown(said_text)!r}", remedy)
-    await _compare_calls(subject, stated, client, era)
-
-
-async def _compare_calls(subject: Subject, stated: GuardedEpisode, client: Client, era: str) -> None:
-    """A call over MCP answers as one on the contract: the two episodes are fresh, or were called alike."""
-    script = script_for(subject, stated.task, stated.tools, 1)
-    async with subject.episode(stated.task) as beside:
-        for action in script:
-            if isinstance(action, ToolCall) and isinstance(action.arguments, dict):
-                read = tool_result(await client.call_tool(action.name, action.arguments))
-                said = await beside.call(action.name, action.arguments)
-                if (read.content, read.is_error) != (said.content, said.is_error):
-                    found = f"{era}: {action.name!r} answers {shown(read.content)!r}, not {shown(said.content)!r}"
-                    raise Fault(found, "answer from the episode's state alone")
+    for name, arguments, answer in stated.answers:
+        got = tool_result(await client.call_tool(name, dict(arguments)))
+        if (got.content, got.is_error) != (answer.content, answer.is_error):
+            found = f"{era}: {name!r} answers {shown(got.content)!r}, not {shown(answer.content)!r}"
+            raise Fault(found, "answer from the episode's state alone")
 
 
 def _form(spec: ToolSpec) -> Any:

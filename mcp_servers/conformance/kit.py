@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
 from mcp_servers.conformance.findings import Fault, Finding, Report, Skip, Status, described
 from mcp_servers.conformance.subject import Options, Subject
+from mcp_servers.guard import broke
 from trace_agents.errors import unknown
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.registry import load_environment
@@ -76,7 +79,10 @@ async def conform(
     subject = Subject(spec, environment, options or Options())
     findings = []
     try:
-        await subject.leave_out_unavailable()
+        # What does not end here does not end in the checks, which say so.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(subject.options.timeout_s):
+                await subject.leave_out_unavailable()
         with (progress or SilentProgress()).stage("conformance", len(chosen)) as stage:
             for check in chosen:
                 stage.note(check.name)
@@ -86,7 +92,7 @@ async def conform(
         await subject.close()
     try:
         played = len(subject.tasks)
-    except Exception:  # Its task lists are at fault, which a finding says.
+    except (Exception, SystemExit):  # Its task lists are at fault, which a finding says.
         played = 0
     return Report(
         environment=str(environment.name),
@@ -99,13 +105,19 @@ async def conform(
 
 async def _finding(check: Check, subject: Subject) -> Finding:
     try:
-        await check.run(subject)
+        async with asyncio.timeout(subject.options.timeout_s) as limit:
+            await check.run(subject)
     except Skip as reason:
         return Finding(check=check.name, status=Status.SKIPPED, expected=check.expected, found=str(reason))
     except Fault as fault:
         found, remedy = fault.found, fault.remedy
-    except Exception as error:  # An environment may break in any way; that is what is looked for.
+    except BaseException as error:  # An environment may break in any way; that is what is looked for.
+        if not broke(error):
+            raise
         found, remedy = f"it raises {described(error)}", "let nothing but UsageError and InfrastructureError escape"
+        if limit.expired():
+            found = f"it had not ended after {subject.options.timeout_s:g} s"
+            remedy = "see that start, calls and close end; where it is only slow, give a longer --timeout"
     else:
         return Finding(check=check.name, status=Status.PASSED, expected=check.expected)
     return Finding(check=check.name, status=Status.FAILED, expected=check.expected, found=found, remedy=remedy)

@@ -17,7 +17,7 @@ from mcp import StdioServerParameters
 from mcp_servers.conformance.findings import Fault, Skip, shown
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.remote import RemoteEnvironment
-from trace_agents.environment import Environment, HasOracle, PlaysFew
+from trace_agents.environment import Environment, HasOracle, at_once
 from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import Action, TaskInstance
 
@@ -36,6 +36,8 @@ class Options:
     """Episodes that are interleaved."""
     quick: bool = False
     """Leave out what starts processes: HTTP, stdio, and comparison across processes."""
+    timeout_s: float = 600.0
+    """Seconds that one check may take."""
 
     def __post_init__(self) -> None:
         for name in ("tasks", "episodes"):
@@ -68,7 +70,7 @@ class Subject:
         while lost:
             try:
                 picked = self._picked()
-            except Exception:  # Its task lists are at fault, which a check says.
+            except (Exception, SystemExit):  # Its task lists are at fault, which a check says.
                 return
             lost = False
             for task in picked:
@@ -76,7 +78,7 @@ class Subject:
                     await (await self.environment.start(task)).close()
                 except TaskUnavailable as error:
                     self.unavailable[task.id], lost = str(error), True
-                except Exception:  # The checks say what is wrong with its episodes.
+                except (Exception, SystemExit):  # The checks say what is wrong with its episodes.
                     continue
 
     @cached_property
@@ -113,8 +115,7 @@ class Subject:
     @property
     def at_once(self) -> int:
         """Most episodes that may be live together."""
-        few = self.environment.most_episodes if isinstance(self.environment, PlaysFew) else None
-        return few or self.options.episodes
+        return at_once(self.environment, self.options.episodes)
 
     @asynccontextmanager
     async def episode(

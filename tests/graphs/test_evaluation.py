@@ -269,6 +269,47 @@ def test_the_time_out_reaches_an_agent_that_waits_for_nothing_but_its_tools(tool
     assert (one.success, one.error) == (None, "the episode took over 0.05 s")
 
 
+class Shared(Helpdesk):
+    """Helpdesk on a server that plays two episodes at once; who starts a third waits."""
+
+    most_episodes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seats = asyncio.Semaphore(2)
+        self.live = self.most_live = self.waits = 0
+
+    async def start(self, task):
+        self.waits += self.seats.locked()
+        await self.seats.acquire()
+        self.live += 1
+        self.most_live = max(self.live, self.most_live)
+        episode = await super().start(task)
+
+        async def close():
+            self.live -= 1
+            self.seats.release()
+
+        episode.close = close
+        return episode
+
+
+class Slow(Fixed):
+    """Gives every other episode its turn."""
+
+    async def play(self, episode, settings: PlaySettings) -> Play:
+        for _ in range(20):
+            await episode.call("get_order", {"order_id": "x"})
+        return await super().play(episode, settings)
+
+
+def test_no_more_episodes_are_played_at_once_than_the_environment_can() -> None:
+    shared = Shared()
+    found = played(Slow(), shared, Pace(concurrency=8), tasks=12)
+    assert [one.success for one in found] == [False] * 12
+    assert (shared.live, shared.most_live, shared.waits) == (0, 2, 0)
+
+
 class Spoiled(Helpdesk):
     """Helpdesk whose task train-001 raises `error` in `method` (the episode's, or `start`)."""
 

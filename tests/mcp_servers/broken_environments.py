@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -91,6 +91,63 @@ class Pile:
 
     async def start(self, task: TaskInstance) -> PileEpisode:
         return self.episode(task)
+
+
+class OneSeatEpisode(PileEpisode):
+    """Frees the seat as it closes."""
+
+    def __init__(self, task: TaskInstance, leave: Callable[[], None]) -> None:
+        super().__init__(task)
+        self.leave: Callable[[], None] | None = leave
+
+    async def close(self) -> None:
+        leave, self.leave = self.leave, None
+        if leave is not None:
+            leave()
+
+
+class OneSeat(Pile):
+    """Sound: one episode at a time, as those of a shared server; who starts another one waits."""
+
+    most_episodes = 1
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self.taken = False
+        self.most_waiting = 0
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        if self.taken:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(turn)
+            self.most_waiting = max(self.most_waiting, len(self.waiting))
+            await turn
+        self.taken = True
+        return OneSeatEpisode(task, self.leave)
+
+    def leave(self) -> None:
+        self.taken = bool(self.waiting)
+        if self.waiting:
+            self.waiting.pop(0).set_result(None)
+
+
+class Noisy(Pile):
+    """Sound, and talks."""
+
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        print(f"starting {task.id}")
+        return await super().start(task)
+
+
+class Exits(Pile):
+    def tasks(self, split: str) -> Sequence[TaskInstance]:
+        raise SystemExit(3)
+
+
+class NeverStarts(Pile):
+    async def start(self, task: TaskInstance) -> PileEpisode:
+        await asyncio.get_running_loop().create_future()
+        return await super().start(task)
 
 
 class Keyed(Pile):

@@ -83,6 +83,28 @@ async def test_task_lists_that_contradict_themselves_are_told(name: str, wanted:
     assert finding.found == wanted
 
 
+async def test_one_episode_at_a_time_is_enough_for_every_check_but_isolation() -> None:
+    report = await conform(spec("OneSeat"), Options(tasks=4, episodes=12, timeout_s=60.0))
+    assert report.failed == ()
+    [skipped] = [finding for finding in report.findings if finding.status is Status.SKIPPED]
+    assert (skipped.check, skipped.found) == ("isolation", "it plays one episode at a time")
+
+
+async def test_a_check_that_does_not_end_fails_and_the_others_go_on() -> None:
+    options = Options(tasks=2, episodes=2, quick=True, timeout_s=0.1)
+    report = await conform(spec("NeverStarts"), options, only=["tasks", "gold"])
+    assert [(finding.check, finding.status) for finding in report.findings] == [
+        ("tasks", Status.PASSED),
+        ("gold", Status.FAILED),
+    ]
+    assert report.findings[1].found == "it had not ended after 0.1 s"
+
+
+async def test_an_environment_that_exits_fails_its_check() -> None:
+    [finding] = (await conform(spec("Exits"), QUICK, only=["tasks"])).failed
+    assert "SystemExit" in finding.found
+
+
 @pytest.mark.parametrize("name", ["helpdesk", "synth/unlock"])
 async def test_the_shipped_environments_pass(name: str) -> None:
     assert (await conform(name, QUICK)).failed == ()
@@ -134,9 +156,12 @@ def test_the_command_prints_findings_and_exits_with_one(capsys: pytest.CaptureFi
     assert "remedy: mend the gold actions" in out
 
 
-def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["conform", spec("Pile"), "--quick", "--check", "gold", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+def test_the_command_prints_json_and_nothing_besides_and_progress_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", spec("Noisy"), "--quick", "--check", "gold", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "conformance: 1/1 done" in shown.err
+    assert "starting test-0" in shown.err
+    report = json.loads(shown.out)
     assert [(one["check"], one["status"]) for one in report["findings"]] == [("gold", "passed")]
 
 

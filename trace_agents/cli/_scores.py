@@ -60,10 +60,16 @@ def _overall(result: EvaluationResult, scores: Sequence[Score]) -> Table:
 
 def _pass_hat(score: Score) -> Table:
     table = _table("\npass^k %: all of k trials succeed (95 %)")
-    for k in range(1, len(score.pass_hat) + 1):
+    shown = _shown(len(score.pass_hat))
+    for k in shown:
         table.add_column(f"k = {k}", justify="right", no_wrap=True)
-    table.add_row(*map(percent, score.pass_hat))
+    table.add_row(*(percent(score.pass_hat[k - 1]) for k in shown))
     return table
+
+
+def _shown(trials: int) -> list[int]:
+    """All of few k; of many the powers of two and the last, as there is room for."""
+    return [k for k in range(1, trials + 1) if trials <= 6 or k & (k - 1) == 0 or k == trials]
 
 
 def _breakdown(scores: Sequence[Score]) -> Table:

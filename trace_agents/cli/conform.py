@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ def conform(
     episodes: Annotated[int, typer.Option(help="Episodes to interleave.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what starts processes: HTTP and stdio.")] = False,
     check: Annotated[list[str] | None, typer.Option(help="Run this check only (repeatable).")] = None,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that one check may take.")] = 600.0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check that an environment keeps its contract.
@@ -28,8 +31,12 @@ def conform(
     """
     from mcp_servers.conformance import Options
     from mcp_servers.conformance import conform as examine
+    from trace_agents.cli._progress import console, watch
 
-    report = asyncio.run(examine(env, Options(tasks=tasks, episodes=episodes, quick=quick), check or ()))
+    options = Options(tasks=tasks, episodes=episodes, quick=quick, timeout_s=timeout)
+    # Progress, and what the environment prints, stay out of the report.
+    with contextlib.redirect_stdout(sys.stderr), watch(console(stderr=True)) as progress:
+        report = asyncio.run(examine(env, options, check or (), progress))
     if json:
         print(report.model_dump_json(indent=2))
     else:
