@@ -22,7 +22,7 @@ from mcp_servers.wire import (
     TaskChoice,
     TaskPage,
 )
-from trace_agents.environment import Environment, HasOracle, HasProvenance
+from trace_agents.environment import Environment, HasOracle, HasProvenance, PlaysFew
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.types import TaskInstance
 
@@ -102,6 +102,7 @@ class EpisodeTable:
             splits=dict(self.environment.splits),
             provenance=dict(known),
             oracle=isinstance(self.environment, HasOracle),
+            most_episodes=self.environment.most_episodes if isinstance(self.environment, PlaysFew) else None,
         )
 
     def page(self, page: PageChoice) -> TaskPage:

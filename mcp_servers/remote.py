@@ -72,6 +72,7 @@ class RemoteEnvironment(Environment):
         self._splits = info.splits
         self.provenance: Mapping[str, str] = info.provenance
         """What the server says that its environment is made from."""
+        self.most_episodes = info.most_episodes
         if info.oracle:
             # Only then, so that being a `HasOracle` is as true of this as of the environment behind it.
             self.oracle = self._gold_actions

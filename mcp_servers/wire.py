@@ -84,6 +84,8 @@ class EnvironmentInfo(Record):
     """What the environment is made from, part by part; empty where it does not say."""
     oracle: bool = False
     """It knows how its tasks are solved: `oracle` tells a task's gold actions."""
+    most_episodes: int | None = None
+    """Episodes that may be live together: creating one more waits; None where there is no such limit."""
 
 
 class TaskPage(Record):

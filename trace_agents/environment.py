@@ -192,3 +192,9 @@ class WritesResults(Protocol):
 
     def results(self, request: ResultsRequest) -> Mapping[str, str]:
         """Relative path -> content of each file, below the evaluation's `results` folder."""
+
+
+def at_once(environment: object, wanted: int) -> int:
+    """Episodes of `environment` that may be live together, `wanted` at most."""
+    few = environment.most_episodes if isinstance(environment, PlaysFew) else None
+    return min(wanted, few or wanted)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError
 
 from mcp_servers.guard import GuardedEpisode, broke, failing
 from trace_agents.agent import Agent, Play, PlaySettings
-from trace_agents.environment import Environment, Episode, KeepsRecord, PlaysFew
+from trace_agents.environment import Environment, Episode, KeepsRecord, at_once
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.scores import NOT_RUN
 from trace_agents.types import Evaluation, Message, StopReason, TaskInstance, Trajectory
@@ -69,18 +69,12 @@ async def play_all(
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(_at_once(environment, pace)):
+            for _ in range(at_once(environment, pace.concurrency)):  # Waiting for one's turn would count as playing.
                 group.create_task(work())
     except* Exception as failures:
         failure = failures.exceptions[0]
     if failure is not None:
         raise failure
-
-
-def _at_once(environment: Environment, pace: Pace) -> int:
-    """Episodes at a time: no more than the environment can play, as waiting for one's turn would count as playing."""
-    few = environment.most_episodes if isinstance(environment, PlaysFew) else None
-    return min(pace.concurrency, few or pace.concurrency)
 
 
 async def _persist(agent: Agent, environment: Environment, pair: Pair, pace: Pace) -> Ended:

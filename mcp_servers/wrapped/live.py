@@ -99,6 +99,9 @@ class LiveServer:
             return ToolResult(content=str(error), is_error=True)
         except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
             raise self._failed(f"during tool {name!r}", error) from error
+        except asyncio.CancelledError:
+            self.broken = True  # The server may still be at it.
+            raise
 
     async def must(self, call: Call, purpose: str) -> ToolResult:
         """The answer to a call of the benchmark's own, which has to succeed.

@@ -96,7 +96,13 @@ def test_interleaved_episodes_of_one_task_share_nothing(ledger: Served, client: 
 
 
 def test_tasks_and_splits_are_listed_in_pages(client: httpx.Client) -> None:
-    served = {"name": "ledger", "splits": {"train": 3, "test": 1}, "provenance": {}, "oracle": False}
+    served = {
+        "name": "ledger",
+        "splits": {"train": 3, "test": 1},
+        "provenance": {},
+        "oracle": False,
+        "most_episodes": None,
+    }
     assert client.get("/environment").json() == served
     page = client.get("/tasks", params={"split": "train", "offset": 1, "limit": 1}).json()
     assert (page["split"], page["total"], page["offset"]) == ("train", 3, 1)

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 import shelf_server
 import speaking_endpoint
+from environment_serving import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_environment import Ledger
 
 from mcp_servers.memory import connect
+from mcp_servers.remote import RemoteEnvironment
 from mcp_servers.server import tool_result
 from mcp_servers.wrapped import WrappedEnvironment
 from mcp_servers.wrapped.checker import verdict
 from mcp_servers.wrapped.turns import Turns
-from trace_agents.environment import Environment, Episode, HasOracle, HasProvenance, PlaysFew
+from trace_agents.environment import Environment, Episode, HasOracle, HasProvenance, PlaysFew, at_once
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import load_environment
 from trace_agents.types import Evaluation, Message, TaskInstance
@@ -139,8 +142,16 @@ async def test_a_kept_process_begins_each_episode_anew_unless_it_has_failed(tmp_
         await second.call("crash", {})
     await second.close()
     third = await environment.start(environment.task("a"))
-    assert await process(third) != held
+    other = await process(third)
+    assert other != held
+    calling = asyncio.create_task(third.call("words", {}))
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.wait([calling])
     await third.close()
+    fourth = await environment.start(environment.task("a"))
+    assert await process(fourth) not in (held, other)
+    await fourth.close()
 
 
 CHECKER = """\
@@ -278,6 +289,18 @@ async def test_a_shared_server_is_reset_for_one_episode_after_the_other(tmp_path
     assert await words(second) == ["ivy"]
     assert not (await second.evaluate(())).success
     await second.close()
+
+
+async def test_a_served_environment_tells_how_many_episodes_it_plays(tmp_path: Path, shared: str) -> None:
+    with serving(opened(tmp_path, server={"url": shared}, reset={"calls": [{"name": "clear"}]})) as served:
+        remote = await asyncio.to_thread(RemoteEnvironment, served.url)
+        assert at_once(remote, 8) == 1
+        assert at_once(Ledger(), 8) == 8
+        [task] = await asyncio.to_thread(remote.tasks, "test")
+        episode = await remote.start(task)
+        result = await episode.call("words", {})
+        await episode.close()
+    assert (result.content, result.structured["words"]) == ("0 words", [])
 
 
 async def test_headers_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import verifiers.v1 as vf
 
 from trace_agents.endpoint import Sampler
+from trace_agents.environment import at_once
 from trace_agents.types import TaskInstance
 from training.chat import ChatFormat
 from training.rollouts.config import RolloutConfig
@@ -47,7 +48,7 @@ async def collect_trials(
     on_trace: OnTrace | None = None,
 ) -> list[EpisodeTrace]:
     """`collect` for chosen (task, trial) pairs, such as those that a killed run had left to do."""
-    gate = asyncio.Semaphore(config.concurrency)
+    gate = asyncio.Semaphore(at_once(environment, config.concurrency))
 
     async def one(task: TaskInstance, trial: int) -> EpisodeTrace:
         async with gate:
