@@ -22,7 +22,8 @@ WORDS = {
     "agent_chunk agent_tool_calls agent_tool_results role content tool_calls error",
     "toolsandbox": "name similarity milestone_similarity exception_type traceback",
     "langsmith": "id run_type inputs outputs messages generations choices output error extra metadata feedback_stats "
-    "feedback key score avg parent_run_id trace_id child_runs end_time lc kwargs data type content tool_calls",
+    "feedback key score avg parent_run_id parent_run_ids root_run run_id is_root custom_metadata status trace_id "
+    "child_runs end_time lc kwargs data type content tool_calls",
     "verifiers": "id version task data nodes parent message rewards score weight metrics success info tool_errors ok "
     "errors prompt completion example_id reward semantic_parents tools role content",
     "adp": "id content class_ details source function kwargs tool_call_id reward success language axtree "
@@ -36,18 +37,8 @@ WORDS = {
 
 VALUES = [
     *("user", "assistant", "tool", "system", "function_call", "function_call_output", "tool_use", "tool_result"),
-    *(
-        "api_action",
-        "code_action",
-        "text_observation",
-        "web_observation",
-        "llm",
-        "chain",
-        "too_many_errors",
-        "agent",
-        "{",
-        "",
-    ),
+    *("api_action", "code_action", "text_observation", "web_observation", "llm", "LLM", "chain", "agent"),
+    *("too_many_errors", "{", ""),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from langchain_core.tracers.langchain import LangChainTracer
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langsmith import Client
 from langsmith._internal._serde import dumps_json
+from langsmith.types.run import Run as NewerRun
 
 from trace_agents.errors import UsageError
 from trace_agents.importers import Outcomes, load_trajectories
@@ -68,6 +70,7 @@ def recorded() -> list[dict[str, Any]]:
 
 
 def write(path: Path, *rows: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
@@ -109,6 +112,72 @@ def test_a_page_of_the_api_holds_runs(tmp_path: Path, recorded: list[dict[str, A
     for indent in (None, 2):
         path.write_text(json.dumps({"cursors": {"next": None}, "runs": judged(recorded, reward=0.0)}, indent=indent))
         assert [one.success for one in load_trajectories(path).trajectories] == [False]
+
+
+def newer(run: dict[str, Any]) -> dict[str, Any]:
+    """The run as the SDK's `client.runs.query` gives it: through the SDK's own type."""
+    extra = dict(run.get("extra") or {})
+    own = {key: run.get(key) for key in ("id", "trace_id", "name", "inputs", "outputs", "error", "dotted_order")}
+    ancestors = [part.partition("Z")[2] for part in run["dotted_order"].split(".")][:-1]
+    return json.loads(  # type: ignore[no-any-return]
+        NewerRun(
+            **own,
+            run_type=run["run_type"].upper(),
+            status="SUCCESS",
+            start_time=run["start_time"],
+            end_time=run["end_time"],
+            parent_run_ids=ancestors,
+            metadata=extra.pop("metadata", None),
+            extra=extra,
+            feedback_stats=run.get("feedback_stats"),
+        ).to_json()
+    )
+
+
+def command_line(run: dict[str, Any]) -> dict[str, Any]:
+    """The run as `langsmith trace export --full` writes it (langchain-ai/langsmith-cli, `internal/extract`)."""
+    kept = ("trace_id", "name", "run_type", "start_time", "end_time", "inputs", "outputs", "error", "feedback_stats")
+    own = {key: run.get(key) for key in kept}
+    return own | {
+        "run_id": run["id"],
+        "parent_run_id": run.get("parent_run_id"),
+        "status": "success",
+        "custom_metadata": run["extra"].get("metadata"),
+        "token_usage": None,
+    }
+
+
+@pytest.mark.parametrize("form", [newer, command_line])
+def test_newer_exports_say_what_the_older_say(
+    tmp_path: Path, recorded: list[dict[str, Any]], form: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    runs = judged(recorded, correctness=1.0)
+    (older,) = load_trajectories(write(tmp_path / "older.jsonl", *runs)).trajectories
+    rows = [form(run) for run in runs]
+    page = tmp_path / "page.json"
+    page.write_text(json.dumps({"items": rows, "next_cursor": None}))
+    for path in (write(tmp_path / "newer.jsonl", *rows[::-1]), page):
+        report = load_trajectories(path)
+        (one,) = report.trajectories
+        # The command line leaves the tools out, and either the project's name, which the tracer sends.
+        unsaid = {"tools", "environment"}
+        assert one.model_dump(exclude=unsaid) == older.model_dump(exclude=unsaid)
+        assert report.format == "langsmith"
+
+
+def test_a_trace_of_the_newer_sdk_is_its_root_run(tmp_path: Path) -> None:
+    run = root(1, run_type="CHAIN", parent_run_ids=[], **score(correct=1.0))
+    path = write(tmp_path / "traces.jsonl", {"root_run": run, "trace_aggregates": {"total_tokens": 3}})
+    (one,) = load_trajectories(path).trajectories
+    assert (one.id, one.success, len(one.messages)) == ("r1", True, 2)
+
+
+def test_a_trace_may_lie_in_several_files(tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
+    runs = judged(recorded, correctness=1.0)
+    (whole,) = load_trajectories(write(tmp_path / "whole" / "a.jsonl", *runs)).trajectories
+    for number, run in enumerate(runs):
+        write(tmp_path / "parts" / f"{number}.jsonl", run)
+    assert load_trajectories(tmp_path / "parts").trajectories == (whole,)
 
 
 def root(number: int, **more: Any) -> dict[str, Any]:

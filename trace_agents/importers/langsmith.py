@@ -1,8 +1,9 @@
-"""`langsmith`: runs exported from LangSmith (langchain-ai/langsmith-sdk, `schemas.Run`), JSON lines or an array.
+"""`langsmith`: runs exported from LangSmith (langchain-ai/langsmith-sdk, `schemas.Run`): JSON lines, an array, pages of
+its API, or Parquet; `trace_agents/importers/langsmith_runs.py` says how the exports differ.
 
 A run is `{id, name, run_type, inputs, outputs, error, extra, parent_run_id, trace_id, dotted_order, feedback_stats,
 reference_example_id, ...}`. A trace is a root run (no `parent_run_id`) and what it called: nested as `child_runs`, or
-flat, its runs anywhere in the file, of which one that is needed for a trajectory is kept until the file ends.
+flat, its runs anywhere in the files, of which those that a trajectory needs are kept until the last file ends.
 
 The conversation is the longer of two: that of the `llm` run with the longest input (`inputs.messages`, then the
 answer in `outputs.generations`, OpenAI's `outputs.choices` or the Responses API's `outputs.output`), and the root's
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trace_agents.importers.langchain import answer_of, chat_of, messages_in
+from trace_agents.importers.langsmith_runs import is_run, plain
 from trace_agents.importers.rows import BadRow, Reading, Row, label, listing, mapping, need, one_line, text_of
 from trace_agents.types import Message, StopReason, ToolSpec, Trajectory
 
@@ -34,7 +36,7 @@ _REWARDS = ("success", "correctness", "correct", "reward", "score")
 
 def looks_like(row: Mapping[str, Any]) -> bool:
     """Whether a row is of this format."""
-    return "run_type" in row
+    return is_run(row)
 
 
 @dataclass
@@ -74,21 +76,22 @@ def _text(run: Mapping[str, Any]) -> str:
 
 def joined(rows: Iterable[Row]) -> Iterator[Row]:
     """One row for each trace: its root run, the telling runs below it as context."""
-    traces: dict[tuple[str, str], _Trace] = {}
+    traces: dict[str, _Trace] = {}
     for row in rows:
         if row.value is None:
             yield row
             continue
-        if not isinstance(row.value.get("run_type"), str):
+        first = plain(row.value)
+        if not isinstance(first.get("run_type"), str):
             yield Row(row.file, row.number, None, "no 'run_type'")
             continue
-        name = _trace_of(row.value)
-        trace = traces.setdefault((str(row.file), name), _Trace(Row(row.file, row.number, {"id": row.value.get("id")})))
-        for run in _runs(row.value):
+        name = _trace_of(first)
+        trace = traces.setdefault(name, _Trace(Row(row.file, row.number, {"id": first.get("id")})))
+        for run in _runs(first):
             trace.add(row, run)
-        if trace.root is not None and row.value.get("child_runs"):
-            # A nested trace is whole, so it need not wait for the end of the file.
-            yield traces.pop((str(row.file), name)).joined()
+        if trace.root is not None and first.get("child_runs"):
+            # A nested trace is whole, so it need not wait for the end of the files.
+            yield traces.pop(name).joined()
     for key in list(traces):
         yield traces.pop(key).joined()
 
@@ -98,17 +101,15 @@ def _trace_of(run: Mapping[str, Any]) -> str:
 
 
 def _runs(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A run and all below it."""
+    """A run and all below it, under the SDK's names."""
     waiting = [run]
     while waiting:
         current = waiting.pop()
         yield current
         children = current.get("child_runs")
         if isinstance(children, list):
-            below = (
-                {"parent_run_id": current.get("id") or "above"} | child for child in children if isinstance(child, dict)
-            )
-            waiting.extend(below)
+            above = {"parent_run_id": current.get("id") or "above"}
+            waiting.extend(plain(above | child) for child in children if isinstance(child, dict))
 
 
 def _start(run: Mapping[str, Any]) -> str:

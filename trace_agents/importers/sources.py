@@ -1,4 +1,5 @@
-"""Rows of files and folders: JSON lines, one JSON array, or one JSON object that is a row or holds a list of rows."""
+"""Rows of files and folders: JSON lines, one JSON array, one JSON object that is a row or holds a list of rows, or
+Parquet."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trace_agents.errors import UsageError
+from trace_agents.importers import parquet
 from trace_agents.importers.json_stream import JsonStream
 from trace_agents.importers.rows import Row
 
-HOLDERS = ("simulations", "per_scenario_results", "runs", "traces")
+HOLDERS = ("simulations", "per_scenario_results", "runs", "traces", "items")
 """Keys under which an object may hold a list of rows; what stands beside the list is their context."""
 
-ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
 """Of the names of files that a folder stands for."""
 
 _BESIDE = {
@@ -24,6 +26,7 @@ _BESIDE = {
     "per_scenario_results": ("category_aggregated_results",),
     "runs": ("cursors",),
     "traces": ("env", "errors"),
+    "items": ("next_cursor",),
 }
 """Holder → keys of which one stands beside it; a row of another format may use the holder's word itself."""
 
@@ -32,10 +35,14 @@ def rows_of(path: Path) -> Iterator[Row]:
     """The rows of a file.
 
     Raises:
-        UsageError: no such file, or an array or an object that is not JSON.
+        UsageError: no such file, an array or an object that is not JSON, or Parquet that cannot be read.
     """
     if not path.is_file():
         raise UsageError(f"missing file {str(path)!r}: give the path of a file or folder of trajectories")
+    if path.suffix == ".parquet":
+        for number, value in enumerate(parquet.values_of(path), start=1):
+            yield from _unpacked(_row(path, number, value))
+        return
     try:
         with _opened(path) as stream:
             yield from _rows(path, stream)
@@ -169,7 +176,7 @@ def read_json(path: Path) -> Any:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Files of JSON under a folder, in order; hidden ones are left out."""
+    """Files of JSON and of Parquet under a folder, in order; hidden ones are left out."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.name.endswith(ENDINGS) and path.is_file() and not hidden:

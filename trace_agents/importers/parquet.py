@@ -1,0 +1,86 @@
+"""Rows of Parquet files, a few at a time, as the JSON objects that the same data would be; needs pyarrow.
+
+Parquet gives all objects of a column the same keys: those that are null inside an object are left out. Text that is
+JSON for an object, or for a list of objects, is read as that: exporters keep messages so. Times become ISO 8601.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trace_agents.errors import UsageError
+
+BATCH = 32
+"""Rows held at a time."""
+
+_TEXTS = frozenset({"prompt", "completion"})
+"""Columns in which text that happens to be a JSON object stays text: what was said."""
+
+
+def values_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file.
+
+    Raises:
+        UsageError: pyarrow is not installed, or the file is not Parquet.
+    """
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError(
+            f"{str(path)!r} is Parquet, which needs pyarrow: pip install 'trace-agents[parquet]', or convert the file "
+            "to JSON lines"
+        ) from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            # Python's times end at microseconds.
+            times = [index for index, field in enumerate(schema) if arrow.types.is_timestamp(field.type)]
+            for index in times:
+                short = arrow.timestamp("us", schema.field(index).type.tz)
+                schema = schema.set(index, schema.field(index).with_type(short))
+            for batch in file.iter_batches(batch_size=BATCH):
+                table = arrow.Table.from_batches([batch])
+                for row in (table.cast(schema, safe=False) if times else table).to_pylist():
+                    yield {key: _column(key, value) for key, value in row.items()}
+    except (arrow.ArrowException, OSError) as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be read as Parquet ({_line(error)}): fetch or write it again"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _column(name: str, value: Any) -> Any:
+    value = _plain(value)
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    try:
+        told = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    listed = isinstance(told, list) and bool(told) and all(isinstance(one, dict) for one in told)
+    return told if listed or (isinstance(told, dict) and name not in _TEXTS) else value
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON would have it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        pairs = bool(value) and all(isinstance(item, tuple) and len(item) == 2 for item in value)
+        return {str(key): _plain(item) for key, item in value} if pairs else [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
