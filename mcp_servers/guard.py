@@ -154,10 +154,12 @@ def broke(error: BaseException) -> bool:
 
     Ctrl-C is none, nor is the cancellation of the task that runs it, by a time-out say.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(broke, error.exceptions))
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
-    return isinstance(error, (Exception, SystemExit))
+    return not isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 def _of_kind(kind: type[Returned], found: Returned, what: str) -> Returned:

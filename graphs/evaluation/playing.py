@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import PydanticSerializationError
-
 from mcp_servers.guard import GuardedEpisode, broke, failing
 from trace_agents.agent import Agent, Play, PlaySettings
 from trace_agents.environment import Environment, Episode, KeepsRecord, at_once
@@ -183,21 +181,25 @@ def _check_play(agent: Agent, episode: Episode, play: Play) -> None:
     """Refuse what could not be written, or would be counted as something else.
 
     Raises:
-        UsageError: it is no JSON, or `info` uses a key of the evaluation in another sense.
+        UsageError: it is no JSON, or it uses a word of the evaluation in another sense.
     """
-    where = f"agent {agent.name!r} on task {episode.task.id!r}"
+    where = f"agent {agent.name!r} on task {episode.task.id!r} returned"
     try:
-        play.model_dump_json()
-    except PydanticSerializationError as error:
+        Play.model_validate_json(play.model_dump_json(warnings="error"))
+    except ValueError as error:
         raise UsageError(
-            f"{where} returned a play that is no JSON ({error}): give JSON values and valid text"
+            f"{where} a play that is no JSON ({' '.join(str(error).split())}): give JSON values and valid text"
         ) from error
+    if play.stop is StopReason.ERROR:
+        raise UsageError(
+            f"{where} stop 'error', which is no verdict's: raise InfrastructureError where a model is away"
+        )
     if NOT_RUN in play.info:
-        raise UsageError(f"{where} returned info with {NOT_RUN!r}, which marks tasks that were not played: rename it")
+        raise UsageError(f"{where} info with {NOT_RUN!r}, which marks tasks that were not played: rename it")
     tokens = play.info.get("tokens", {})
     counts = list(tokens.values()) if isinstance(tokens, Mapping) else [None]
-    if not all(isinstance(count, int) for count in counts):
-        raise UsageError(f"{where} returned info with tokens {tokens!r}: give whole numbers 'read' and 'written'")
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise UsageError(f"{where} info with tokens {tokens!r}: give whole numbers 'read' and 'written'")
 
 
 def _trajectory(

@@ -86,7 +86,7 @@ def pose(asked: Asked, environment: Environment) -> tuple[Question, list[TaskIns
     """The question, and the tasks to play.
 
     Raises:
-        UsageError: unknown split or task, the environment has no tasks, or two of one id.
+        UsageError: unknown split or task, no tasks, two of one id, or text that cannot be written.
     """
     split = ""
     if asked.tasks:
@@ -98,7 +98,7 @@ def pose(asked: Asked, environment: Environment) -> tuple[Question, list[TaskIns
         tasks = [environment.generate(seed) for seed in GENERATED]
     if not tasks:
         raise UsageError(f"split {split!r} of environment {environment.name!r} has no tasks: choose another --split")
-    _check_apart(environment, tasks)
+    _check(environment, asked, tasks)
     full = asked.model_copy(update={"split": split, "tasks": tuple(task.id for task in tasks)})
     known = dict(environment.provenance) if isinstance(environment, HasProvenance) else {}
     file = asked.agent.rpartition(":")[0]
@@ -114,7 +114,14 @@ def _only_split(environment: Environment) -> str:
     raise UsageError(f"environment {environment.name!r} has several splits and none named 'test': give --split {names}")
 
 
-def _check_apart(environment: Environment, tasks: Sequence[TaskInstance]) -> None:
+def _check(environment: Environment, asked: Asked, tasks: Sequence[TaskInstance]) -> None:
+    for text in (asked.environment, asked.agent, *(text for task in tasks for text in (task.id, task.prompt))):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{text[:80]!r} is no valid text ({error.reason}) and cannot be written: mend it"
+            ) from error
     repeated = [task_id for task_id, times in Counter(task.id for task in tasks).items() if times > 1]
     if repeated:
         raise UsageError(

@@ -192,6 +192,22 @@ def test_an_agent_that_raises_is_named_with_the_place() -> None:
         played(Fixed({"train-002": [KeyError("boom")]}))
 
 
+@pytest.mark.parametrize(
+    ("play", "told"),
+    [
+        (Play.model_construct(messages=["x"], stop="soon", info=None), "returned a play that is no JSON"),  # type: ignore[arg-type]
+        (Play(messages=(), stop=StopReason.ERROR), "returned stop 'error'"),
+    ],
+)
+def test_a_play_that_is_none_is_refused(play: Play, told: str) -> None:
+    class Odd(Fixed):
+        async def play(self, episode, settings):
+            return play
+
+    with pytest.raises(UsageError, match=f"agent 'fixed' on task 'train-000' {told}"):
+        played(Odd(), tasks=1)
+
+
 def test_an_agent_that_returns_something_else_is_told() -> None:
     class Odd(Fixed):
         async def play(self, episode, settings):
@@ -201,7 +217,20 @@ def test_an_agent_that_returns_something_else_is_told() -> None:
         played(Odd())
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError(), ExceptionGroup("two", [KeyError("boom")])])
+class Odder(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(0),
+        asyncio.CancelledError(),
+        ExceptionGroup("two", [KeyError("boom")]),
+        BaseExceptionGroup("tasks", [SystemExit(0)]),
+        Odder("base"),
+    ],
+)
 def test_an_agent_that_exits_or_cancels_itself_ends_the_evaluation_with_the_place(error: BaseException) -> None:
     with pytest.raises(UsageError, match=r"agent 'fixed' raised on task 'train-001': .*test_evaluation.py"):
         played(Fixed({"train-001": [error]}))
@@ -222,6 +251,7 @@ def test_an_agent_whose_parallel_calls_meet_infrastructure_alone_is_not_to_blame
         ({"not_run": True}, "No.", "info with 'not_run'"),
         ({"tokens": 5}, "No.", "info with tokens 5"),
         ({"tokens": {"read": None}}, "No.", "info with tokens {'read': None}"),
+        ({"tokens": {"read": -1}}, "No.", "info with tokens {'read': -1}"),
     ],
 )
 def test_a_play_that_could_not_be_written_or_counted_is_refused(info: dict[str, Any], content: str, told: str) -> None:
@@ -529,6 +559,9 @@ class Splits(Helpdesk):
         (["helpdesk", "--agent", "oracle", "--trials", "0"], "--trials"),
         (["helpdesk", "--agent", "oracle", "--temperature", "inf"], "--temperature is inf"),
         (["helpdesk", "--agent", "test_evaluation:Unmade"], "could not be made: RuntimeError: no card"),
+        (["helpdesk", "--agent", "test_evaluation:Leaving"], "ended the process with code 0: let it raise or return"),
+        (["helpdesk", "--agent", "test_evaluation:LeavingLater"], "ended the process with code 5"),
+        (["helpdesk", "--agent", "\udcff:x"], "is no valid text"),
         (["helpdesk", "--agent", "test_evaluation:Numbered"], "not an agent: it needs a name, as text"),
         (["--compare", "here", "there"], "holds no finished evaluation"),
     ],
@@ -544,6 +577,22 @@ def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, tmp_path,
 class Unmade:
     def __init__(self, request) -> None:
         raise RuntimeError("no card")
+
+
+class Leaving:
+    def __init__(self, request) -> None:
+        raise SystemExit(0)
+
+
+class LeavingLater(Fixed):
+    def __init__(self, request) -> None:
+        super().__init__()
+
+    async def play(self, episode, settings):
+        async def leave():
+            raise SystemExit(5)
+
+        await asyncio.gather(leave())
 
 
 class Numbered(Fixed):

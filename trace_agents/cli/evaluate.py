@@ -120,6 +120,10 @@ def _evaluate(asked: Asked, out: Path, pace: Any, beside: Any, as_json: bool) ->
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; the same command goes on in {str(out)!r}", err=True)
         raise typer.Exit(130) from None
+    except SystemExit as error:
+        # Of a module that is imported, a constructor, or a task that an agent began; within an episode it is recorded.
+        what = f"the code of {asked.agent!r} or {asked.environment!r} ended the process with code {error.code!r}"
+        raise UsageError(f"{what}: let it raise or return; what was played is kept") from error
     except InfrastructureError as error:
         # Before or after the episodes, whose own failures are recorded.
         raise UsageError(f"{error}; what was played is kept: give the same command again") from error
