@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from environment_serving import serving
 from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
-from toolsandbox_benchmark import installed, playable
+from toolsandbox_benchmark import episode_of, in_upstreams_python, playable
 
 from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.guard import GuardedEpisode
@@ -27,12 +26,9 @@ from mcp_servers.server import episode_server, tool_spec
 from mcp_servers.toolsandbox import ToolSandbox, ToolSandboxEpisode
 from mcp_servers.toolsandbox.environment import OVER, WORKER
 from mcp_servers.toolsandbox.facts import Fact, read_facts
-from mcp_servers.toolsandbox.results import upstream_results
-from trace_agents.endpoint import Sampling
-from trace_agents.environment import Environment, HasOracle, KeepsRecord, ResultsRequest, WritesResults
+from trace_agents.environment import Environment, HasOracle, WritesResults
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
-from trace_agents.importers import load_trajectories
-from trace_agents.types import Action, Message, ToolCall, ToolSpec, Trajectory
+from trace_agents.types import Action, Message, ToolCall, ToolSpec
 
 SEND = "send_message_with_contact_content_cellular_off"
 SCRAMBLED = f"{SEND}_3_distraction_tools_tool_name_scrambled"
@@ -60,23 +56,6 @@ for name, scenario in named_scenarios(ToolBackend.DEFAULT).items():
 @pytest.fixture(scope="module")
 def sandbox() -> ToolSandbox:
     return playable()
-
-
-@asynccontextmanager
-async def episode_of(environment: ToolSandbox, task_id: str) -> AsyncIterator[ToolSandboxEpisode]:
-    episode = await environment.start(environment.task(task_id))
-    try:
-        yield episode
-    finally:
-        await episode.close()
-
-
-def in_upstreams_python(*words: str) -> str:
-    """What upstream's own Python prints."""
-    settings = installed()
-    command = [str(settings.python), "-s", *words]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"TZ": "UTC"}
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=variables).stdout
 
 
 def openai(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
@@ -198,33 +177,6 @@ async def test_after_30_messages_nothing_more_is_done(sandbox: ToolSandbox) -> N
         assert recorded["result"]["turn_count"] == 30
 
 
-async def test_a_call_that_upstream_cannot_write_down_is_an_error_and_the_episode_is_judged_and_recorded(
-    sandbox: ToolSandbox,
-) -> None:
-    nested: dict[str, Any] = {}
-    for _ in range(300):
-        nested = {"a": nested}
-    for value, wanted in ((float("nan"), "NameError: name 'nan' is not defined"), (nested, "SyntaxError: too many")):
-        async with episode_of(sandbox, SEND) as episode:
-            result = await GuardedEpisode.of(episode).call("search_contacts", {"name": value})
-            assert result.is_error
-            assert wanted in result.content
-            verdict = await episode.evaluate([])
-            record = await episode.record([])
-        assert record["result"]["similarity"] == verdict.reward
-        assert record["conversation"] is None
-        played = Trajectory(id="one", task_id=SEND, messages=(), reward=verdict.reward, success=False)
-        files = upstream_results(results_request(sandbox, played, record), "r")
-        assert sorted(files) == ["result_summary.json", f"trajectories/{SEND}/execution_context.json"]
-
-
-def results_request(sandbox: ToolSandbox, played: Trajectory, record: Mapping[str, Any]) -> ResultsRequest:
-    return ResultsRequest(
-        agent="oracle", model="oracle", sampling=Sampling(), max_turns=30, seed=0, trials=1,
-        tasks=(sandbox.task(played.task_id),), trajectories=(played,), records={played.id: record},
-    )  # fmt: skip
-
-
 async def test_a_last_text_that_the_user_never_heard_counts_once(sandbox: ToolSandbox) -> None:
     *calls, text = sandbox.oracle(sandbox.task(SEND))
     said = Message(role="assistant", content=str(text))
@@ -329,25 +281,3 @@ async def test_a_distraction_that_asks_rapid_api_is_refused_as_without_a_key_whe
     assert told[0] == told[1]
     assert told[0].is_error
     assert told[0].content.startswith("PermissionError: Please provide 'RAPID_API_KEY'")
-
-
-async def test_an_episodes_record_is_read_back_as_a_run_of_upstreams(sandbox: ToolSandbox, tmp_path: Path) -> None:
-    task = sandbox.task(SEND)
-    *calls, text = sandbox.oracle(task)
-    async with episode_of(sandbox, SEND) as episode:
-        assert isinstance(episode, KeepsRecord)
-        for each in calls:
-            assert isinstance(each, ToolCall)
-            assert isinstance(each.arguments, dict)
-            await episode.call(each.name, each.arguments)
-        await episode.user_turn(str(text))
-        record = await episode.record([])
-    played = Trajectory(id="one", task_id=SEND, messages=(), reward=1.0, success=True)
-    for path, content in sandbox.results(results_request(sandbox, played, record)).items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(content)
-    (found,) = load_trajectories(tmp_path).trajectories
-    assert (found.task_id, found.reward, found.success, found.stop) == (SEND, 1.0, True, "user")
-    called = [(call.name, call.arguments) for message in found.messages for call in message.tool_calls]
-    assert called == [(each.name, each.arguments) for each in calls if isinstance(each, ToolCall)]
-    assert (found.messages[1].content, found.messages[-1].content) == (task.prompt, text)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_servers.benchmark.users import UserChoice, UserKind
-from mcp_servers.toolsandbox import ToolSandbox
+from mcp_servers.toolsandbox import ToolSandbox, ToolSandboxEpisode
 from mcp_servers.toolsandbox.settings import Settings, read_settings
 from trace_agents.errors import UsageError
 
@@ -30,3 +34,20 @@ def installed(**changes: Any) -> Settings:
 def playable(**changes: Any) -> ToolSandbox:
     """The environment with the scripted user; skips the test where upstream is not installed."""
     return ToolSandbox(installed(**changes))
+
+
+@asynccontextmanager
+async def episode_of(environment: ToolSandbox, task_id: str) -> AsyncIterator[ToolSandboxEpisode]:
+    episode = await environment.start(environment.task(task_id))
+    try:
+        yield episode
+    finally:
+        await episode.close()
+
+
+def in_upstreams_python(*words: str) -> str:
+    """What upstream's own Python prints."""
+    settings = installed()
+    command = [str(settings.python), "-s", *words]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"TZ": "UTC"}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=variables).stdout
