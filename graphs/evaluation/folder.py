@@ -51,10 +51,12 @@ class ResultFolder:
             UsageError: it answers another question, holds other files, or another process writes to it.
         """
         _make(root)
-        others = [entry for entry in root.iterdir() if entry.name != ".lock"] if root.is_dir() else []
+        others = [entry for entry in root.iterdir() if not _passing(entry)] if root.is_dir() else []
         if root.is_file() or (others and not (root / QUESTION).is_file()):
             raise UsageError(f"{str(root)!r} is not empty and no evaluation's folder: choose another --out")
         with exclusive(root, "evaluation", "--out"):
+            for part in root.rglob(".*.part"):
+                part.unlink()  # Of a process that was killed as it wrote: ours alone writes now.
             if (root / QUESTION).is_file():
                 _check_same(root, read_model(root / QUESTION, Question), question)
             else:
@@ -147,6 +149,11 @@ def _trajectories(path: Path) -> Iterator[Trajectory]:
                 f"{str(path)!r} line {number} is no trajectory ({where}: {fault['msg']}): delete the line, and "
                 "give the same command to play its episode again"
             ) from error
+
+
+def _passing(entry: Path) -> bool:
+    """The lock, or what a kill left of a file that was being written."""
+    return entry.name == ".lock" or (entry.name.startswith(".") and entry.suffix == ".part")
 
 
 def _make(root: Path) -> None:

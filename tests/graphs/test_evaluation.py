@@ -151,6 +151,13 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert len(results[0][1]) == len({(one.task_id, one.trial) for one in results[0][1]}) == 20
 
 
+def test_what_a_kill_leaves_of_the_first_file_is_no_other_folder(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".question.json.x1y2.part").write_text('{"asked"')
+    assert evaluate(ASKED.model_copy(update={"trials": 1}), tmp_path, Pace()).score.episodes == 12
+    assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
+
+
 def test_infrastructure_failures_are_retried_and_then_recorded_apart(tmp_path: Path) -> None:
     agent = Fixed(
         {"train-000": [InfrastructureError("gone")], "train-001": [InfrastructureError(f"gone {n}") for n in range(3)]}
