@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Literal
 
 import verifiers.v1 as vf
@@ -9,7 +10,7 @@ from outside_tools import OddToolset, OddToolsetConfig
 
 __all__ = ["OddTaskset"]
 
-TASKS = ("plain", "tokens", "negative", "raises", "setup", "picture")
+TASKS = ("plain", "tokens", "negative", "raises", "setup", "picture", "image")
 
 
 class OddTaskConfig(vf.TaskConfig):
@@ -47,6 +48,8 @@ class OddConfig(vf.TasksetConfig):
     """Which tasks."""
 
     split: Literal["train", "test"] = "train"
+    module: str = "json"
+    """What is imported to load the tasks."""
     task: OddTaskConfig = OddTaskConfig()
 
 
@@ -54,7 +57,12 @@ class OddTaskset(vf.Taskset[OddTask, OddConfig]):
     """One of each, and one to test with."""
 
     def load(self) -> list[OddTask]:
+        importlib.import_module(self.config.module)
         picture = vf.ImageUrlContentPart(image_url=vf.ImageUrlSource(url="data:,x"))
         prompts = {"picture": [vf.UserMessage(content=[picture])]}
+        images = {"image": "python:3"}
         names = TASKS if self.config.split == "train" else TASKS[:1]
-        return [OddTask(vf.TaskData(id=name, prompt=prompts.get(name, "Well?")), self.config.task) for name in names]
+        return [
+            OddTask(vf.TaskData(id=name, prompt=prompts.get(name, "Well?"), image=images.get(name)), self.config.task)
+            for name in names
+        ]

@@ -43,7 +43,8 @@ class QuizEnv(vf.SingleAgentEnv):
     """The user."""
 
     async def run(self, task: QuizTask, agents: Any) -> None:
-        async with agents.agent.interaction(task) as interaction:
+        seated = task.with_data(prompt=None)
+        async with agents.agent.interaction(seated) as interaction:
             for question in task.data.questions:
                 if (await interaction.turn(question)).terminated:
                     break
@@ -69,4 +70,6 @@ class QuizTaskset(vf.Taskset[QuizTask, QuizConfig]):
 
     def load(self) -> Iterator[QuizTask]:
         for number in count():
-            yield QuizTask(QuizData(questions=[f"q{number}-{part}" for part in range(number + 1)]), self.config.task)
+            questions = [f"q{number}-{part}" for part in range(number + 1)]
+            # What the data calls its prompt is the user's to know, as in verifiers' `user-sim`.
+            yield QuizTask(QuizData(prompt="Ask.", questions=questions), self.config.task)

@@ -16,6 +16,7 @@ from mcp.server.mcpserver import MCPServer
 
 from mcp_servers.agents.loop import converse, scripted
 from mcp_servers.agents.scripted import DO_NOTHING
+from mcp_servers.conformance import Options, Status, conform
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.server import tool_spec
 from trace_agents.environment import Environment, HasOracle, HasProvenance, KeepsRecord, Prepares, WritesResults
@@ -168,6 +169,12 @@ async def test_a_shared_server_is_one_and_keeps_rollouts_apart(quiz: TasksetEnvi
         await episode.close()
 
 
+async def test_a_shared_server_that_would_run_elsewhere_is_refused() -> None:
+    elsewhere = open_taskset("verifiers:outside_quiz?tools.runtime.type=docker")
+    with pytest.raises(UsageError, match="runs in 'docker': start it yourself and set its url"):
+        await elsewhere.start(elsewhere.generate(0))
+
+
 async def test_an_agent_that_stops_early_is_judged_as_far_as_it_came(quiz: TasksetEnvironment) -> None:
     episode = await quiz.start(quiz.generate(1))
     verdict = await episode.evaluate([Message(role="user", content="q1-0"), Message(role="assistant", content="yes")])
@@ -185,7 +192,7 @@ async def test_turns_after_the_taskset_would_have_stopped_are_not_judged(quiz: T
 
 
 def test_the_splits_are_the_tasksets_own_or_dealt(odd: TasksetEnvironment) -> None:
-    assert odd.splits == {"train": 6, "test": 1}
+    assert odd.splits == {"train": 7, "test": 1}
     assert [task.id for task in odd.tasks("test")] == ["test-plain"]
     assert open_taskset("verifiers:outside_odd?split=test").splits == {"test": 1}
     dealt = open_taskset(f"{ROOMS}?deal=3,1,1")
@@ -216,6 +223,11 @@ def test_what_cannot_be_opened_says_why(spec: str, said: str, monkeypatch: pytes
     monkeypatch.chdir(Path(__file__).parents[2])
     with pytest.raises(UsageError, match=said):
         open_taskset(spec)
+
+
+def test_tasks_that_cannot_be_loaded_say_why() -> None:
+    with pytest.raises(UsageError, match="cannot load its tasks: ModuleNotFoundError: No module named 'no_such_data'"):
+        open_taskset("verifiers:outside_odd?module=no_such_data").tasks("train")
 
 
 def test_unknown_tasks_and_splits_name_what_there_is(rooms: TasksetEnvironment, quiz: TasksetEnvironment) -> None:
@@ -263,6 +275,8 @@ async def test_what_is_not_here_is_unavailable(odd: TasksetEnvironment, monkeypa
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(TaskUnavailable, match="a picture in its prompt"):
         await odd.start(odd.task("train-picture"))
+    with pytest.raises(TaskUnavailable, match=r"'image' cannot be played here: .*requires image 'python:3'"):
+        await odd.start(odd.task("train-image"))
     where = "task.judge.base_url=https://judge.test/v1&task.judge.api_key_var=JUDGE_KEY&task.judge.model=wise"
     judged = open_taskset(f"verifiers:outside_odd?{where}")
     with pytest.raises(TaskUnavailable, match=r"judged by 'wise' at 'https://judge.test/v1': set JUDGE_KEY"):
@@ -317,3 +331,11 @@ async def test_results_are_written_as_verifiers_writes_them(rooms: TasksetEnviro
     assert [json.loads(call.arguments) for call in trace.assistant_messages[0].tool_calls or ()] == [
         {"room": "Ash", "hour": 11}
     ]
+
+
+@pytest.mark.slow
+async def test_the_example_keeps_the_contract() -> None:
+    report = await conform(ROOMS, Options(tasks=2, episodes=4))
+    assert [(one.check, one.found) for one in report.findings if one.status is Status.FAILED] == []
+    assert [one.check for one in report.findings if one.status is Status.SKIPPED] == ["generation"]
+    assert len(report.findings) == 24

@@ -112,6 +112,10 @@ def text_of(data: vf.TaskData, message: vf.Message) -> str:
     return content_text(content)
 
 
+def named(data: vf.TaskData) -> str:
+    """What errors call a task before it has an id of ours."""
+    return data.id or data.name or str(data.idx)
+
+
 def _more(data: vf.TaskData, what: str) -> TaskUnavailable:
-    named = data.id or data.name or data.idx
-    return TaskUnavailable(f"task {named!r} has {what} in its prompt: an episode opens with a text of the user")
+    return TaskUnavailable(f"task {named(data)!r} has {what} in its prompt: an episode opens with a text of the user")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import packages_distributions, version
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import verifiers.v1 as vf
 from pydantic import BaseModel
@@ -28,7 +29,7 @@ from training.taskset_environment.servers import Servers, SharedServers
 WHOLE = "all"
 """The split of a taskset that has none."""
 DEALT = ("train", "validation", "test")
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def open_taskset(spec: str) -> TasksetEnvironment:
@@ -45,13 +46,12 @@ def open_taskset(spec: str) -> TasksetEnvironment:
     try:
         splits = _splits(options)
         envs = {split: _load(options, config) for split, config in splits.items()}
+        solved = callable(getattr(type(next(iter(envs.values())).taskset).task_type(), "oracle", None))
+        return (SolvedTasksetEnvironment if solved else TasksetEnvironment)(options, envs)
     except UsageError:
         raise
     except Exception as error:  # A package of someone else's may fail in any way while it is imported.
-        said = problems(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"environment {spec!r} cannot be opened: {said}") from error
-    solved = callable(getattr(type(next(iter(envs.values())).taskset).task_type(), "oracle", None))
-    return (SolvedTasksetEnvironment if solved else TasksetEnvironment)(options, envs)
+        raise UsageError(f"environment {spec!r} cannot be opened: {_said(error)}") from error
 
 
 def _splits(options: Options) -> dict[str, dict[str, Any]]:
@@ -157,7 +157,10 @@ class TasksetEnvironment:
             raise UsageError(f"seed {seed!r} of {self.name!r} is negative: its tasks are counted from 0")
         if self._stream is None:
             self._stream = iter(self._taskset)
-        self._drawn += itertools.islice(self._stream, max(0, seed + 1 - len(self._drawn)))
+        try:
+            self._drawn += itertools.islice(self._stream, max(0, seed + 1 - len(self._drawn)))
+        except Exception as error:
+            raise UsageError(f"environment {self.name!r} cannot load its tasks: {_said(error)}") from error
         return self._instance(f"seed-{seed}", self._drawn[seed], None, seed)
 
     async def start(self, task: TaskInstance) -> TasksetEpisode:
@@ -188,12 +191,18 @@ class TasksetEnvironment:
             return {}
         listed: dict[str, tuple[TaskInstance, ...]] = {}
         for split, env in self._envs.items():
-            tasks = list(env.taskset)
+            tasks = self._loaded(env)
             names = _names(tasks)
             if len(self._envs) > 1:
                 names = [f"{split}-{name}" for name in names]
             listed[split] = tuple(self._instance(name, task, split) for name, task in zip(names, tasks, strict=True))
-        return _dealt(listed[WHOLE], self._options.deal) if self._options.deal and WHOLE in listed else listed
+        return _dealt(next(iter(listed.values())), self._options.deal) if self._options.deal else listed
+
+    def _loaded(self, env: vf.Env) -> list[vf.Task]:
+        try:
+            return list(env.taskset)
+        except Exception as error:  # Data may be missing, or what reads it.
+            raise UsageError(f"environment {self.name!r} cannot load its tasks: {_said(error)}") from error
 
     @cached_property
     def _every(self) -> dict[str, TaskInstance]:
@@ -205,6 +214,8 @@ class TasksetEnvironment:
             prompt = opening(task.data)[1]
         except TaskUnavailable:  # It is listed, and says so when it is to be played.
             prompt = task.data.prompt_text
+        if type(next(iter(self._envs.values()))).run is not vf.SingleAgentEnv.run:
+            prompt = ""  # Its user speaks first, who may keep what the data calls a prompt to herself.
         return TaskInstance(
             id=name, environment=self.name, split=split, seed=seed, prompt=prompt, data={"hash": task.hash}
         )
@@ -221,6 +232,12 @@ class SolvedTasksetEnvironment(TasksetEnvironment):
         if not actions:
             raise UsageError(f"task {task.id!r} of {self.name!r} has no gold actions")
         return actions
+
+
+def _said(error: Exception) -> str:
+    """An error of the taskset's package, in one line, with the cause that verifiers leaves out."""
+    said = problems(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return f"{said} ({error.__cause__})" if isinstance(error.__cause__, ImportError) else said
 
 
 def _is_local(toolset: vf.Toolset) -> bool:
@@ -256,8 +273,7 @@ def _dealt(tasks: Sequence[TaskInstance], shares: Sequence[int]) -> dict[str, tu
 def _check_judges(instance: TaskInstance, task: vf.Task) -> None:
     """Raise TaskUnavailable where a judge model of the task's config has no key."""
     for judge in _judges(task.config):
-        host = judge.base_url.partition("://")[2].partition("/")[0].rpartition(":")[0]
-        if resolve_api_key(judge) == "EMPTY" and host not in LOCAL:
+        if resolve_api_key(judge) == "EMPTY" and urlsplit(judge.base_url).hostname not in LOCAL:
             raise TaskUnavailable(
                 f"task {instance.id!r} of {instance.environment!r} is judged by {judge.model!r} at {judge.base_url!r}: "
                 f"set {judge.api_key_var}, or set the judge's base_url and model to a local one"

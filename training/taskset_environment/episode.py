@@ -64,7 +64,7 @@ class TasksetEpisode(Episode):
         if said is None:
             await self.close()
             raise InfrastructureError(f"the user of task {self.task.id!r} said nothing")
-        self.task = self.task if self.task.prompt else self.task.model_copy(update={"prompt": said})
+        self.task = self.task.model_copy(update={"prompt": said})
         self.tools, self.policy = self._conversation.tools, self._conversation.policy
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
@@ -99,7 +99,8 @@ class TasksetEpisode(Episode):
             self._over = True
             self._conversation.judge(messages)
             assert self._running is not None
-            await self._running
+            await asyncio.wait([self._running])  # A time-out of the asker's is not the rollout's.
+            self._running.result()
             assert self._trace is not None
             self._verdict = verdict(self._trace, self.task, self._table.success)
         return self._verdict

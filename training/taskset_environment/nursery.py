@@ -1,8 +1,8 @@
-"""A process that has loaded the modules of tool servers, and forks one to run it as `python -m MODULE` would.
+"""A process that has loaded verifiers, and forks one to run a tool server in, as `python -m MODULE` would.
 
 verifiers starts a process for each tool server of each rollout, and importing verifiers takes seconds of a core. A
-fork of a process that has imported it already takes milliseconds, and is as isolated: the server's own module is run
-afresh in it, as `__main__`.
+fork of a process that has imported it already takes milliseconds, and is as isolated: nothing of the taskset's is
+imported before it.
 
 Requests and answers are JSON lines on standard input and output. `{"module", "variables", "folder", "log"}` forks a
 server and answers `{"pid"}`; `{"alive": PID}` answers `{"alive"}`; `{"end": PID}` asks it to end, and answers `{}`.
@@ -131,11 +131,11 @@ def _serve(request: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def main(modules: list[str]) -> None:
+def main() -> None:
     """Load, then fork on request."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's, whose hanging up ends this.
-    for name in (*PRELOADED, *modules):
-        with contextlib.suppress(Exception):  # What cannot be imported says so in the server's own log.
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):  # What is missing here, the server's own log says.
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # Collections in servers would touch, and so copy, every page of what is shared.
@@ -143,4 +143,4 @@ def main(modules: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

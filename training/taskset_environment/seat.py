@@ -25,7 +25,7 @@ from mcp_servers.tls import tls_context
 from trace_agents.errors import InfrastructureError, TaskUnavailable
 from trace_agents.types import ToolResult, ToolSpec
 from training.rollouts.messages import tool_to_verifiers
-from training.taskset_environment.conversation import Conversation, opening, text_of
+from training.taskset_environment.conversation import Conversation, named, opening, text_of
 from training.taskset_environment.servers import ForkingRuntime, last_words
 from training.taskset_environment.traces import Stops, fill
 
@@ -81,9 +81,16 @@ class Seat(vf.Agent):
         try:
             return super()._rollout_params(task, *given)
         except (TypeError, ValueError) as error:
-            raise TaskUnavailable(f"task {task.data.id or task.data.idx!r} cannot be played here: {error}") from error
+            raise TaskUnavailable(f"task {named(task.data)!r} cannot be played here: {error}") from error
 
     def _placed(self, task: vf.Task, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the rollout runs, and with what.
+
+        Raises:
+            TaskUnavailable: the environment wants it elsewhere.
+        """
+        if given.get("runtime") is not None:
+            raise TaskUnavailable("the taskset's environment plays in a box of its own making: it is ours here")
         tools = given.get("tools", self._shared if isinstance(task, self._task_type) else {})
         return {**given, "runtime": self._box, "tools": tools}
 
@@ -99,7 +106,9 @@ class Seat(vf.Agent):
             )
         self._taken = True
         if task.data.skills:
-            raise TaskUnavailable(f"task {task.data.id!r} installs skills {task.data.skills!r} in its agent's program")
+            raise TaskUnavailable(
+                f"task {named(task.data)!r} installs skills {task.data.skills!r} in its agent's program"
+            )
         self._conversation.policy, self.harness.prompt = opening(task.data)
         seated = copy.copy(task)
         seated.toolsets = lambda config: [_beside(toolset) for toolset in type(task).toolsets(config)]  # type: ignore[method-assign]
@@ -125,8 +134,8 @@ def _stops(task: vf.Task) -> Stops:
     others += [stop.__name__ for stop, kind in stops.items() if kind is not vf.Trace]
     if others:
         raise TaskUnavailable(
-            f"task {task.data.id!r} reads or rewrites its agent's requests ({', '.join(others)}), which do not pass "
-            "here: play it with verifiers' own runner"
+            f"task {named(task.data)!r} reads or rewrites its agent's requests ({', '.join(others)}), which do not "
+            "pass here: play it with verifiers' own runner"
         )
     return tuple(stops)
 
@@ -182,9 +191,9 @@ class OutsideSession(vf.HarnessSession):
             self._clients[server] = HeldClient(partial(_client, url, self._http))
             client = await self._clients[server].connected()
             for spec in map(tool_spec, (await client.list_tools()).tools):
-                named = spec.model_copy(update={"name": f"{server}_{spec.name}" if server else spec.name})
-                self._tools[named.name] = (server, spec.name)
-                specs.append(named)
+                full = f"{server}_{spec.name}" if server else spec.name
+                self._tools[full] = (server, spec.name)
+                specs.append(spec.model_copy(update={"name": full}))
         self.trace.tools = [tool_to_verifiers(spec) for spec in specs]
         conversation = self.harness.conversation
         conversation.tools, conversation.call = tuple(specs), self.call

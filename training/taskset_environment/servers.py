@@ -30,7 +30,7 @@ POLL_S = 0.005
 
 
 class Servers:
-    """Tool servers, forked by a nursery of their modules that starts when first needed and ends with this object."""
+    """Tool servers, forked by a nursery that starts when first needed and ends with this object."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         """None yet; `modules` are those that hold the toolsets."""
@@ -40,8 +40,11 @@ class Servers:
 
     def prepare(self) -> None:
         """Start the nursery, without waiting until it has loaded."""
-        with self._lock:
-            self._started()
+        if self._lock.acquire(blocking=False):  # Else someone waits for it already.
+            try:
+                self._started()
+            finally:
+                self._lock.release()
 
     def fork(self, module: str, variables: Mapping[str, str], folder: Path, log: Path) -> int:
         """The process id of a new server; waits for the nursery.
@@ -85,7 +88,7 @@ class Servers:
                     f"the tool servers {self.modules!r} need fork, which {os.name!r} lacks: use Linux or macOS"
                 )
             self._process = subprocess.Popen(
-                [sys.executable, "-P", nursery.__file__, *self.modules],
+                [sys.executable, "-P", nursery.__file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -200,6 +203,11 @@ class SharedServers:
     def _serve(self, toolset: vf.Toolset) -> SharedToolServer:
         if toolset.config.url:
             return SharedToolServer(url=toolset.config.url, local=False, external=True)
+        if not isinstance(toolset.config.runtime, vf.SubprocessConfig):
+            raise UsageError(
+                f"tool server {toolset.server_name!r}, which the taskset's rollouts share, runs in "
+                f"{toolset.config.runtime.type!r}: start it yourself and set its url"
+            )
         secret = secrets.token_urlsafe(24) if toolset._state_cls is not vf.State else ""
         folder = tempfile.TemporaryDirectory(prefix="trace-agents-tools-")
         weakref.finalize(self, folder.cleanup)
