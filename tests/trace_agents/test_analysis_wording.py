@@ -14,6 +14,7 @@ from trace_agents.analysis.statements import (
     Conclude,
     Confirm,
     Cover,
+    Extreme,
     Fact,
     Fulfil,
     Grounded,
@@ -27,6 +28,8 @@ from trace_agents.analysis.statements import (
     Source,
     Statement,
     Sweep,
+    Tally,
+    Total,
     Use,
 )
 from trace_agents.analysis.wording import capability_of, word
@@ -46,6 +49,17 @@ EXAMPLES: dict[str, Statement] = {
     "Pick the book that the user means when lending the book": Match(
         tool="lend_book", argument="book_id", origin="search", key="books[].id", name="books[].title"
     ),
+    "Pick the oldest or earliest book when lending the book": Extreme(
+        tool="lend_book",
+        argument="book_id",
+        origin="search",
+        key="books[].id",
+        field="books[].year",
+        most=False,
+        asked=("oldest", "earliest"),
+    ),
+    "Add up every “fine” when paying": Total(tool="pay", argument="amount", origin="get_loan", field="fine"),
+    "Tell the user the total of every “fine” after getting the loan": Tally(tool="get_loan", field="fine"),
     "Handle every loan that the user names": Cover(family="loan_id", pattern="L[0-9]+", least=2),
     "Go through every listed loan": Sweep(tool="get_loan", argument="loan_id", origin="list_loans", field="loans[]"),
     "Find the loan ID when the user does not give it": Obtain(

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from trace_agents.analysis.catalog import Catalog, own_terms, task_terms
 from trace_agents.analysis.guards import guards_together, judge_guards
 from trace_agents.analysis.significance import LACKING, NA, PRESENT, Counts, Floats, Labels, Outcomes, explained
-from trace_agents.analysis.statements import AnyOf, Condition, Finding, Refrain, Report, Said, Seen, Statement, Use
+from trace_agents.analysis.statements import (
+    AnyOf,
+    Condition,
+    Extreme,
+    Finding,
+    Refrain,
+    Report,
+    Said,
+    Seen,
+    Statement,
+    Use,
+)
 from trace_agents.analysis.views import View
 from trace_agents.types import Label
 
@@ -181,6 +192,8 @@ _THEMES = {
     "avoid": ("error",),
     "source": ("origin", "field"),
     "match": ("origin", "key", "name"),
+    "extreme": ("origin", "key", "field", "most"),
+    "total": ("origin", "field"),
     "before": ("first",),
     "report": ("tool",),
 }
@@ -194,9 +207,10 @@ def _theme(statement: Statement) -> tuple[str, ...] | None:
 
 
 def united(statements: Sequence[Statement]) -> Statement:
-    """The statement that is LACKING where any of `statements` is."""
-    return (
-        statements[0]
-        if len(statements) == 1
-        else AnyOf.model_validate({"parts": [one.model_dump() for one in statements]})
-    )
+    """The statement that is LACKING where any of `statements` is; superlatives that mean the same stand in one."""
+    if len(statements) == 1:
+        return statements[0]
+    extremes = [one for one in statements if isinstance(one, Extreme)]
+    if len(extremes) == len(statements) and len({one.model_copy(update={"asked": ()}) for one in extremes}) == 1:
+        return extremes[0].model_copy(update={"asked": tuple(sorted({term for one in extremes for term in one.asked}))})
+    return AnyOf.model_validate({"parts": [one.model_dump() for one in statements]})

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from trace_agents.analysis.catalog import Catalog, own_terms
+from trace_agents.analysis.mining_amounts import extremes, totals
 from trace_agents.analysis.statements import (
     Avoid,
     Before,
@@ -47,7 +48,7 @@ def propose(views: Sequence[View], catalog: Catalog) -> list[Statement]:
     found: dict[Statement, None] = {}
     for source in (_uses, _guards, _orders, _arguments, _completeness, _errors, _reports):
         found.update(dict.fromkeys(source(views, catalog)))
-    found.update(dict.fromkeys((NoRepeat(), Conclude())))
+    found.update(dict.fromkeys((*extremes(views), *totals(views), NoRepeat(), Conclude())))
     return list(found)
 
 

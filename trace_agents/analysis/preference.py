@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 
 from trace_agents.analysis.statements import AnyOf, Fact, Refrain, Statement
 
-_CAUSES = frozenset(("obtain", "sweep", "recover", "source", "match", "cover", "report", "before", "grounded"))
+_CAUSE_TEXT = "obtain sweep recover source match cover report before grounded extreme total tally"
+_CAUSES = frozenset(_CAUSE_TEXT.split())
 _PLAIN = {
     "obtain": 0.0,
     "recover": 0.0,
@@ -15,6 +16,9 @@ _PLAIN = {
     "report": 0.5,
     "cover": 0.5,
     "match": 0.5,
+    "extreme": 0.5,
+    "total": 0.5,
+    "tally": 0.5,
     "fulfil": 1.0,
 }
 """Kind → nats of its plainest statement."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from trace_agents.analysis.acts import Avoid, Before, Confirm, NoRepeat, Recover, Refrain, Use
+from trace_agents.analysis.amounts import Extreme, Tally, Total
 from trace_agents.analysis.arguments import Grounded, Match, Source
 from trace_agents.analysis.completeness import Conclude, Cover, Fulfil, Obtain, Report, Sweep
 from trace_agents.analysis.grammar import NOT_APPLICABLE, Condition, Fact, Finding, Said, Seen, Statement
@@ -47,6 +48,9 @@ AnyStatement = Annotated[
     | Recover
     | Avoid
     | Report
+    | Extreme
+    | Total
+    | Tally
     | NoRepeat
     | Conclude
     | AnyOf,
@@ -76,6 +80,7 @@ __all__ = [
     "Condition",
     "Confirm",
     "Cover",
+    "Extreme",
     "Fact",
     "Finding",
     "Fulfil",
@@ -91,6 +96,8 @@ __all__ = [
     "Source",
     "Statement",
     "Sweep",
+    "Tally",
+    "Total",
     "Use",
     "statement_from",
 ]

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from trace_agents.analysis.english import do, doing, listed, noun, phrase, slug
-from trace_agents.analysis.statements import AnyOf, Fact, Said, Statement
+from trace_agents.analysis.english import listed, phrase, slug
+from trace_agents.analysis.sentences import SENTENCES, Wording, fact_in_words, quoted
+from trace_agents.analysis.statements import AnyOf, Said, Statement
 from trace_agents.types import Capability
-
-
-class Wording(NamedTuple):
-    """A capability in words."""
-
-    title: str
-    """Imperative, without a full stop."""
-    sentences: tuple[str, str]
-    """What exercising it is, and what lacking it looks like."""
 
 
 def capability_of(statement: Statement, taken: set[str]) -> Capability:
@@ -44,7 +34,7 @@ def _free_name(title: str, taken: set[str]) -> str:
 
 def word(statement: Statement) -> Wording:
     """The statement's wording, its condition aside."""
-    return _WORDINGS[statement.kind](statement)
+    return _any_of(statement) if isinstance(statement, AnyOf) else SENTENCES[statement.kind](statement)
 
 
 def _scope(statement: Statement) -> str:
@@ -52,197 +42,10 @@ def _scope(statement: Statement) -> str:
     parts = []
     for condition in statement.when:
         if isinstance(condition, Said):
-            parts.append(f"the user's words include {listed([_quoted(term) for term in condition.terms], 'or')}")
+            parts.append(f"the user's words include {listed([quoted(term) for term in condition.terms], 'or')}")
         else:
-            parts.append(_fact(condition.fact))
+            parts.append(fact_in_words(condition.fact))
     return f"It is needed where {listed(parts)}." if parts else ""
-
-
-def _quoted(text: str) -> str:
-    return f"“{text}”"
-
-
-def _fact(fact: Fact, of: bool = True) -> str:
-    """`get_order` says that “status” is “shipped”."""
-    relation = {"==": "is", "!=": "is not", ">=": "is at least", "<=": "is at most"}[fact.op]
-    value = re.sub(r"(?<=\d)t(?=\d\d:)", "T", fact.value)  # Normal forms are lower case; ISO times are not.
-    claim = f"{_quoted(phrase(fact.field))} {relation} {_quoted(value)}"
-    return f"{fact.tool} says that {claim}" if of else claim
-
-
-def _use(one: Any) -> Wording:
-    asked = " when the user asks for it" if any(isinstance(condition, Said) for condition in one.when) else ""
-    if len(one.tools) > 1:
-        tools = listed(list(one.tools), "or")
-        return Wording(
-            "Make the change instead of only talking",
-            (f"The agent gets a change done with {tools}.", "Lacking it, the conversation ends without any."),
-        )
-    tool = one.tools[0]
-    return Wording(
-        _capital(do(tool)) + asked,
-        (f"The agent calls {tool}, and the call works.", f"Lacking it, the conversation ends without {doing(tool)}."),
-    )
-
-
-def _refrain(one: Any) -> Wording:
-    if not one.facts:
-        return Wording(
-            f"Hold back from {doing(one.tool)}",
-            (f"The agent does not call {one.tool}, and says so.", f"Lacking it, the agent goes on {doing(one.tool)}."),
-        )
-    fields = listed(list(dict.fromkeys(phrase(fact.field) for fact in one.facts)))
-    claims = listed([_fact(fact, of=index == 0) for index, fact in enumerate(one.facts)])
-    return Wording(
-        f"Check {fields} before {doing(one.tool)}",
-        (
-            f"The agent minds what it looked up before {doing(one.tool)}: where {claims}, it does not call {one.tool}.",
-            "Lacking it, the agent has seen this and makes the call all the same.",
-        ),
-    )
-
-
-def _before(one: Any) -> Wording:
-    tie = " about the same thing" if one.linked else ""
-    return Wording(
-        f"{_capital(do(one.first))} before {doing(one.then)}",
-        (f"The agent calls {one.first}{tie} before {one.then}.", f"Lacking it, {one.then} is called without that."),
-    )
-
-
-def _confirm(one: Any) -> Wording:
-    return Wording(
-        f"Confirm with the user before {doing(one.tool)}",
-        (
-            f"The agent tells the user what it is about to do and hears back before calling {one.tool}.",
-            "Lacking it, the call comes without the user having heard any of its values.",
-        ),
-    )
-
-
-def _source(one: Any) -> Wording:
-    argument, known = phrase(one.argument), phrase(one.field)
-    return Wording(
-        f"Take {_quoted(argument)} from the {_quoted(known)} on record when {doing(one.tool)}",
-        (
-            f"The agent gives {one.tool} as {_quoted(argument)} the value of {_quoted(known)} "
-            f"that {one.origin} returned.",
-            "Lacking it, the call is made with another value although the right one was looked up.",
-        ),
-    )
-
-
-def _grounded(one: Any) -> Wording:
-    argument = phrase(one.argument)
-    return Wording(
-        f"Give only known values as {_quoted(argument)} when {doing(one.tool)}",
-        (
-            f"Each value that {one.tool} gets as {_quoted(argument)} was said by the user or returned by a tool.",
-            "Lacking it, the agent makes a value up.",
-        ),
-    )
-
-
-def _match(one: Any) -> Wording:
-    thing, name = noun(one.argument.rpartition(".")[2]), phrase(one.name)
-    return Wording(
-        f"Pick the {thing} that the user means when {doing(one.tool)}",
-        (
-            f"Of several records that {one.origin} lists, the agent picks the one whose {_quoted(name)} "
-            "fits the user's words.",
-            f"Lacking it, {one.tool} is called with one that another record fits better.",
-        ),
-    )
-
-
-def _cover(one: Any) -> Wording:
-    thing = "item" if one.others else noun(one.family)
-    return Wording(
-        f"Handle every{'thing' if one.others else f' {thing}'} that the user names",
-        (
-            f"Where the user names {'several, the agent' if one.least > 1 else 'any, the agent'} acts on each {thing}.",
-            f"Lacking it, the conversation ends before some {thing} that the user named was touched.",
-        ),
-    )
-
-
-def _sweep(one: Any) -> Wording:
-    thing = noun(one.argument.rpartition(".")[2])
-    return Wording(
-        f"Go through every listed {thing}",
-        (
-            f"The agent calls {one.tool} for each {thing} that {one.origin} lists.",
-            "Lacking it, some are taken up and the rest are left out.",
-        ),
-    )
-
-
-def _obtain(one: Any) -> Wording:
-    thing = phrase(one.family)
-    return Wording(
-        f"Find the {thing} when the user does not give it",
-        (
-            f"The agent gets the {thing} from {one.origin}.",
-            "Lacking it, the agent keeps asking for it, or gives up, and never looks.",
-        ),
-    )
-
-
-def _fulfil(one: Any) -> Wording:
-    several = "several things" if one.least > 1 else "something"
-    return Wording(
-        "Do everything that the user asks for" if one.least > 1 else "Do what the user asks for",
-        (
-            f"Where the user's words ask for {several}, the agent calls a tool for each.",
-            "Lacking it, the conversation ends with a request left undone.",
-        ),
-    )
-
-
-def _recover(one: Any) -> Wording:
-    way = f" after {doing(one.remedy)}" if one.remedy else ""
-    return Wording(
-        f"Recover from {_quoted(one.error)} when {doing(one.tool)}",
-        (
-            f"When {one.tool} answers {_quoted(one.error)}, the agent gets it to work later{way}.",
-            "Lacking it, the agent gives up and the call never succeeds.",
-        ),
-    )
-
-
-def _avoid(one: Any) -> Wording:
-    return Wording(
-        f"Avoid {_quoted(one.error)} when {doing(one.tool)}",
-        (f"The agent calls {one.tool} without that error.", f"Lacking it, the agent runs into {_quoted(one.error)}."),
-    )
-
-
-def _report(one: Any) -> Wording:
-    known = phrase(one.field)
-    return Wording(
-        f"Tell the user {_quoted(known)} after {doing(one.tool)}",
-        (
-            f"The agent tells the user the value of {_quoted(known)} that {one.tool} returned.",
-            "Lacking it, the value was looked up and is never mentioned.",
-        ),
-    )
-
-
-def _no_repeat(_: Any) -> Wording:
-    return Wording(
-        "Do not repeat a call that changes nothing",
-        (
-            "The agent does not make the same call again after the same answer.",
-            "Lacking it, the agent goes in circles.",
-        ),
-    )
-
-
-def _conclude(_: Any) -> Wording:
-    return Wording(
-        "Close the conversation with an answer",
-        ("The agent's last message says something to the user, within the limits.", "Lacking it, the talk breaks off."),
-    )
 
 
 def _any_of(one: AnyOf) -> Wording:
@@ -250,9 +53,9 @@ def _any_of(one: AnyOf) -> Wording:
     words = [word(part) for part in one.parts]
     head = {
         "report": "Tell the user what was asked for and looked up",
-        "recover": f"Recover from {_quoted(getattr(one.parts[0], 'error', 'an error'))}",
+        "recover": f"Recover from {quoted(getattr(one.parts[0], 'error', 'an error'))}",
         "refrain": f"Check {_shared_fields(one)} before a change",
-        "source": f"Take a value from the {_quoted(phrase(getattr(one.parts[0], 'field', '')))} on record",
+        "source": f"Take a value from the {quoted(phrase(getattr(one.parts[0], 'field', '')))} on record",
     }.get(one.parts[0].kind, words[0].title)
     exercised = " ".join(wording.sentences[0] for wording in words)
     return Wording(head, (exercised, words[0].sentences[1]))
@@ -260,28 +63,3 @@ def _any_of(one: AnyOf) -> Wording:
 
 def _shared_fields(one: AnyOf) -> str:
     return listed(list(dict.fromkeys(phrase(fact.field) for part in one.parts for fact in getattr(part, "facts", ()))))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-_WORDINGS: dict[str, Callable[[Any], Wording]] = {
-    "use": _use,
-    "refrain": _refrain,
-    "before": _before,
-    "confirm": _confirm,
-    "source": _source,
-    "grounded": _grounded,
-    "match": _match,
-    "cover": _cover,
-    "sweep": _sweep,
-    "obtain": _obtain,
-    "fulfil": _fulfil,
-    "recover": _recover,
-    "avoid": _avoid,
-    "report": _report,
-    "no-repeat": _no_repeat,
-    "conclude": _conclude,
-    "any-of": _any_of,
-}
