@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from trace_agents.errors import UsageError
+from trace_agents.toml import toml
 from trace_agents.types import Record
 
 
@@ -246,19 +246,8 @@ class RunConfig(Record):
         data = self.model_dump(mode="json", exclude_none=True)
         lines = [f"version = {data.pop('version')}"]
         for section, values in data.items():
-            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+            lines += ["", f"[{section}]", *(f"{key} = {toml(value)}" for key, value in values.items())]
         return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    # JSON's strings, whole numbers, booleans and flat lists are TOML's; floats need care only for the exponent.
-    if isinstance(value, float):
-        text = repr(value)
-        return text if any(mark in text for mark in ".en") else f"{text}.0"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    # The one character that JSON writes bare and TOML forbids.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _explain(error: ValidationError, source: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field
 from mcp_servers.scaffold.tools import described, look, readers
 from trace_agents.errors import UsageError, unknown
 from trace_agents.files import write_atomically
+from trace_agents.toml import toml
 from trace_agents.types import Record
 
 ROUTES: Mapping[str, str] = {
@@ -155,7 +156,7 @@ def _needed(name: str, wanted: Wanted, values: Mapping[str, Any]) -> bool:
 def _rendered(route: str, values: Mapping[str, Any]) -> dict[str, str]:
     """File name -> text."""
     jinja = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    jinja.filters |= {"toml": _toml, "json": lambda value: json.dumps(value, ensure_ascii=False)}
+    jinja.filters |= {"toml": toml, "json": lambda value: json.dumps(value, ensure_ascii=False)}
     found = {}
     for entry in sorted(_templates(route), key=lambda entry: entry.name):
         name = entry.name.removesuffix(".jinja").replace("module.py", f"{values['module']}.py")
@@ -166,12 +167,3 @@ def _rendered(route: str, values: Mapping[str, Any]) -> dict[str, str]:
 
 def _templates(route: str) -> list[Traversable]:
     return [entry for entry in (files(__package__) / route).iterdir() if entry.name.endswith(".jinja")]
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }" if value else "{}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
