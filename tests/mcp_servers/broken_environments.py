@@ -139,6 +139,11 @@ class Noisy(Pile):
         return await super().start(task)
 
 
+class Unmade(Pile):
+    def __init__(self) -> None:
+        raise SystemExit(3)
+
+
 class Exits(Pile):
     def tasks(self, split: str) -> Sequence[TaskInstance]:
         raise SystemExit(3)

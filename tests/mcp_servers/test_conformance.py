@@ -165,6 +165,11 @@ def test_the_command_prints_json_and_nothing_besides_and_progress_elsewhere(caps
     assert [(one["check"], one["status"]) for one in report["findings"]] == [("gold", "passed")]
 
 
+def test_an_environment_whose_making_exits_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", spec("Unmade"), "--quick"]) == 2
+    assert "ended the process with code 3: let it raise" in capsys.readouterr().err
+
+
 def test_an_environment_that_cannot_be_loaded_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "nowhere"]) == 2
     assert "unknown environment 'nowhere'" in capsys.readouterr().err

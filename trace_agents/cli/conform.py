@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trace_agents.errors import UsageError
+
 if TYPE_CHECKING:
     from mcp_servers.conformance import Report
 
@@ -35,8 +37,12 @@ def conform(
 
     options = Options(tasks=tasks, episodes=episodes, quick=quick, timeout_s=timeout)
     # Progress, and what the environment prints, stay out of the report.
-    with contextlib.redirect_stdout(sys.stderr), watch(console(stderr=True)) as progress:
-        report = asyncio.run(examine(env, options, check or (), progress))
+    try:
+        with contextlib.redirect_stdout(sys.stderr), watch(console(stderr=True)) as progress:
+            report = asyncio.run(examine(env, options, check or (), progress))
+    except SystemExit as error:  # Of a module that is imported, or a constructor.
+        message = f"the code of environment {env!r} ended the process with code {error.code!r}: let it raise"
+        raise UsageError(message) from error
     if json:
         print(report.model_dump_json(indent=2))
     else:
