@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,65 @@ def test_a_packed_file_that_is_broken_is_refused_with_the_remedy(tmp_path: Path,
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     with pytest.raises(UsageError, match=r"is no whole gzip file .*: fetch or compress it again"):
         load_trajectories(tmp_path / "a.jsonl.gz")
+
+
+def test_a_file_is_read_by_what_it_begins_with_whatever_its_name(tmp_path: Path) -> None:
+    row = json.dumps({"task_id": "7", "success": True, "messages": [{"role": "user", "content": "Hi, ünï"}]})
+    for number, content in enumerate((gzip.compress(row.encode()), row.encode("utf-16"), row.encode("utf-8-sig"))):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(content)
+        assert load_trajectories(path).trajectories[0].messages[0].content == "Hi, ünï"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\x03\x04zip", "is packed with zip: unpack it first"),
+        (b"\x28\xb5\x2f\xfd-", "is packed with zstandard: unpack"),
+    ],
+)
+def test_an_archive_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"a\.jsonl' {reason}"):
+        load_trajectories(tmp_path / "a.jsonl")
+
+
+def test_what_is_no_file_is_named_and_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"task_id": "t", "success": True, "messages": CHAT})
+    link, loop, pipe = tmp_path / "b.jsonl", tmp_path / "loop.jsonl", tmp_path / "pipe.jsonl"
+    link.symlink_to(path)
+    assert len(load_trajectories([path, path, link, tmp_path]).trajectories) == 1
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    for wrong, reason in ((loop, "missing file"), (pipe, "is neither a file nor a folder"), ("x" * 5000, "too long")):
+        with pytest.raises(UsageError, match=reason):
+            load_trajectories(wrong)
+    assert len(load_trajectories(tmp_path).trajectories) == 1
+
+
+def test_text_that_is_a_number_or_a_verdict_is_read(tmp_path: Path) -> None:
+    rows = [{"reward": "1.0"}, {"reward": "0.5"}, {"success": "true"}, {"success": 0}]
+    path = write(tmp_path / "a.jsonl", *({"task_id": "t", "messages": CHAT} | row for row in rows))
+    found = [(one.reward, one.success) for one in load_trajectories(path).trajectories]
+    assert found == [(1.0, True), (0.5, False), (None, True), (None, False)]
+    for wrong, reason in (({"reward": "nan"}, "no finite number"), ({"success": "maybe"}, "'maybe', neither true nor")):
+        with pytest.raises(UsageError, match=reason):
+            load_trajectories(write(path, {"task_id": "t", "messages": CHAT} | wrong))
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_that_decides_nothing_is_refused(tmp_path: Path, threshold: float) -> None:
+    with pytest.raises(UsageError, match=r"threshold (nan|inf) is no finite number: give the least reward"):
+        load_trajectories(tmp_path / "a.jsonl", outcomes=Outcomes(threshold=threshold))
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_rows_of_a_format_that_was_not_named_say_what_they_look_like(tmp_path: Path, name: str, example: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(example)
+    other = "tau-bench" if name != "tau-bench" else "toolsandbox"
+    with pytest.raises(UsageError, match=rf"row 1 of .*; it looks like '{name}'\): mend it"):
+        load_trajectories(path, other)
 
 
 def test_half_a_character_does_not_cost_the_row(tmp_path: Path) -> None:

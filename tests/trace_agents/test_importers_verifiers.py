@@ -20,6 +20,7 @@ from verifiers.v1.utils.trace_store import TRACES_FILE, write_episode
 from trace_agents.errors import UsageError
 from trace_agents.importers import load_trajectories
 from trace_agents.types import StopReason
+from training.rollouts import trajectory_from_trace
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -75,6 +76,15 @@ def test_verifiers_traces_are_read_along_their_last_branch(tmp_path: Path) -> No
     assert [message.content for message in one.messages][-1] == "Sorry."
     assert one.messages[3].is_error
     assert (one.reward, one.success, one.stop) == (1.0, True, StopReason.USER)
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_what_training_reads_of_a_trace_is_read_here_too_and_its_policy(tmp_path: Path, ok: bool) -> None:
+    (one,) = load_trajectories(write(tmp_path / "traces.jsonl", record(ok))).trajectories
+    policy, *messages = one.messages
+    expected = trajectory_from_trace(trace(ok)).model_dump(exclude={"info"})
+    assert one.model_copy(update={"messages": tuple(messages)}).model_dump(exclude={"info"}) == expected
+    assert policy.content == "Be brief."
 
 
 def test_a_trace_that_is_not_ok_is_an_infrastructure_failure(tmp_path: Path) -> None:

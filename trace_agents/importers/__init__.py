@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +102,15 @@ def load_trajectories(
     """
     if format is not None and format not in FORMATS:
         raise unknown("format", format, list(FORMATS))
+    outcomes = outcomes or Outcomes()
+    if outcomes.threshold is not None and not math.isfinite(outcomes.threshold):
+        raise UsageError(f"threshold {outcomes.threshold!r} is no finite number: give the least reward of a success")
     given = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
     guess = Guess({name: one.looks_like for name, one in FORMATS.items()}, format)
     found: list[Trajectory] = []
     skipped: list[Skipped] = []
     names: dict[str, int] = {}
-    for result in _results(guess, given, Reading(outcomes or Outcomes())):
+    for result in _results(guess, given, Reading(outcomes)):
         if isinstance(result, Trajectory):
             found.append(_unique(result, names))
         elif skip_bad:
@@ -143,7 +148,9 @@ def _results(guess: Guess, paths: Sequence[Path], reading: Reading) -> Iterator[
                 raise BadRow(row.problem or "empty")
             yield read(form, row, reading)
         except BadRow as error:
-            yield Skipped(row=row.number, reason=str(error), file=str(row.file))
+            seems = None if row.value is None else guess.of(row.value)
+            hint = f"; it looks like {seems!r}" if seems not in (None, guess.format) else ""
+            yield Skipped(row=row.number, reason=f"{error}{hint}", file=str(row.file))
 
 
 def read(form: Format, row: Row, reading: Reading) -> Trajectory:
@@ -162,14 +169,28 @@ def read(form: Format, row: Row, reading: Reading) -> Trajectory:
 
 
 def _sources(paths: Sequence[Path], format: str | None) -> Iterator[tuple[Path, bool, Iterator[Row]]]:
-    """(file, whether it was found in a folder, its rows) for each file to read."""
+    """(file, whether it was found in a folder, its rows) for each file to read, once however often it is named."""
+    seen: set[str] = set()
     for path in paths:
-        if (own := _layout(path, format)) is not None:
-            yield path, False, own
-        elif not path.is_dir():
-            yield path, False, rows_of(path)
-        else:
-            yield from _folder(path, format)
+        for source in _source(path, format):
+            # Also where one of the names is a link.
+            if (place := os.path.realpath(source[0])) not in seen:
+                seen.add(place)
+                yield source
+
+
+def _source(path: Path, format: str | None) -> Iterator[tuple[Path, bool, Iterator[Row]]]:
+    try:
+        own, is_folder = _layout(path, format), path.is_dir()
+    except OSError as error:
+        shown = f"{str(path)[:80]!r}"
+        raise UsageError(f"{shown} cannot be read ({error.strerror or error}): give another path") from error
+    if own is not None:
+        yield path, False, own
+    elif is_folder:
+        yield from _folder(path, format)
+    else:
+        yield path, False, rows_of(path)
 
 
 def _folder(folder: Path, format: str | None) -> Iterator[tuple[Path, bool, Iterator[Row]]]:

@@ -75,7 +75,7 @@ def _outcome(
 ) -> tuple[float | None, bool | None, str | None]:
     """(reward, success, infrastructure failure)."""
     trial = reading.row.context.get("trial")
-    if trial is not None:
+    if isinstance(trial, Mapping):
         return harbor.outcome(row, trial, reading)
     reward = next((told[key] for key in ("reward", "score") if told.get(key) is not None), None)
     success = next((told[key] for key in ("success", "resolved") if isinstance(told.get(key), bool)), None)

@@ -56,7 +56,7 @@ class Guess:
 
     def _hold(self, row: Row, name: str | None, rest: Iterator[Row], sources: Iterator[Source]) -> None:
         if self.format is None and name is None:
-            keys = ", ".join(repr(key) for key in list(row.value or {})[:8])
+            keys = ", ".join(repr(key) for key in list(row.value or {})[:8]) or "of an empty object"
             options = ", ".join(repr(one) for one in sorted(self._looks_like))
             raise UsageError(
                 f"the format of {str(row.file)!r} cannot be guessed from the keys {keys}: "

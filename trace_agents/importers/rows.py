@@ -47,17 +47,17 @@ class Outcomes(Record):
     """Least reward of a success; None: 1, where the reward decides."""
 
     def decide(self, row: Mapping[str, Any], reward: Any = None, success: Any = None) -> tuple[float | None, bool]:
-        """(reward, success) of a row, whose format gives `reward` and `success`, either of them perhaps None."""
+        """(reward, success) of a row, whose format gives `reward` and `success`, either perhaps None, or text."""
         if self.reward_column is not None:
             reward = _column(row, self.reward_column, "--reward-column")
         if reward is not None or self.reward_column is not None:
-            reward = number(reward, "reward")
+            reward = number(_number_in(reward), "reward")
         if self.success_column is not None:
             return reward, _verdict(_column(row, self.success_column, "--success-column"), self.success_column)
         by_reward = self.threshold is not None or self.reward_column is not None
-        if isinstance(success, bool) and not by_reward:
-            return reward, success
-        if reward is None and isinstance(success, bool):
+        if success is not None and not by_reward:
+            return reward, _verdict(success, "success")
+        if reward is None and success is not None:
             raise BadRow(f"no reward to hold against the threshold {self.threshold!r}: name it with --reward-column")
         if reward is None:
             raise BadRow(
@@ -120,6 +120,14 @@ def _verdict(value: Any, column: str) -> bool:
     if isinstance(value, str) and value.strip().lower() in _WORDS:
         return _WORDS[value.strip().lower()]
     raise BadRow(f"{column!r} is {value!r}, neither true nor false")
+
+
+def _number_in(value: Any) -> Any:
+    """The number that a text is, as tables have it; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def number(value: Any, key: str) -> float:

@@ -3,6 +3,7 @@ Parquet."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -21,6 +22,12 @@ HOLDERS = ("simulations", "per_scenario_results", "runs", "traces", "items")
 ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
 """Of the names of files that a folder stands for."""
 
+_PARQUET = b"PAR1"
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ARCHIVES = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstandard", b"\xfd7zX": "xz"}
+"""First bytes of a file → what it is packed with."""
+
 _BESIDE = {
     "simulations": ("info",),
     "per_scenario_results": ("category_aggregated_results",),
@@ -37,24 +44,42 @@ def rows_of(path: Path) -> Iterator[Row]:
     Raises:
         UsageError: no such file, an array or an object that is not JSON, or Parquet that cannot be read.
     """
-    if not path.is_file():
-        raise UsageError(f"missing file {str(path)!r}: give the path of a file or folder of trajectories")
-    if path.suffix == ".parquet":
-        for number, value in enumerate(parquet.values_of(path), start=1):
-            yield from _unpacked(_row(path, number, value))
-        return
     try:
-        with _opened(path) as stream:
+        head = _head(path)
+        if path.suffix == ".parquet" or head == _PARQUET:
+            for number, value in enumerate(parquet.values_of(path), start=1):
+                yield from _unpacked(_row(path, number, value))
+            return
+        with _opened(path, head) as stream:
             yield from _rows(path, stream)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{str(path)!r} is no whole gzip file ({error}): fetch or compress it again") from error
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror or error}): give another file") from error
 
 
-def _opened(path: Path) -> TextIO:
-    """The file's text; one that ends in `.gz` is unpacked as it is read."""
-    if path.suffix == ".gz":
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its kind.
+
+    Raises:
+        UsageError: no such file, or an archive of a kind that is not unpacked.
+    """
+    if not path.exists():
+        raise UsageError(f"missing file {str(path)!r}: give the path of a file or folder of trajectories")
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} is neither a file nor a folder: save what it gives to a file first")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if (kind := _ARCHIVES.get(head)) is not None:
+        raise UsageError(f"{str(path)!r} is packed with {kind}: unpack it first")
+    return head
+
+
+def _opened(path: Path, head: bytes) -> TextIO:
+    """The file's text; one that ends in `.gz`, or begins like gzip, is unpacked as it is read."""
+    if path.suffix == ".gz" or head.startswith(_GZIP):
         return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-16" if head.startswith(_UTF_16) else "utf-8", errors="replace")
 
 
 def _rows(path: Path, stream: TextIO) -> Iterator[Row]:
