@@ -1,5 +1,5 @@
-"""Standard input and output on the event loop: MCP's own way passes every line through threads, which takes as long
-again as all else that a call costs."""
+"""Standard input and output as MCP's streams, on the event loop: MCP's own transport passes every line through threads
+and two more tasks, which takes as long again as all else that a call costs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
+import mcp_types as types
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 
 LONGEST_LINE = 256 * 2**20
 """Bytes of the longest message that is read."""
@@ -19,14 +23,15 @@ LONGEST_LINE = 256 * 2**20
 
 @asynccontextmanager
 async def standard_streams() -> AsyncIterator[tuple[Any, Any]]:
-    """`stdin` and `stdout` for MCP's `stdio_server`, or both None, where it must do with its own.
+    """The read and the write stream that an MCP server runs on.
 
     Those that are no pipes or sockets are left to MCP: a file is always ready, and a terminal is shared with others,
     who do not expect it to be non-blocking. Meanwhile descriptor 0 is empty and 1 is standard error, so that stray
     prints, of children too, stay out of the protocol.
     """
     if not _are_pipes():
-        yield None, None
+        async with stdio_server() as streams:
+            yield streams
         return
     with _diverted() as (incoming, outgoing):
         reader = asyncio.StreamReader(limit=LONGEST_LINE)
@@ -35,46 +40,82 @@ async def standard_streams() -> AsyncIterator[tuple[Any, Any]]:
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         os.set_blocking(outgoing, False)
         try:
-            yield _Lines(reader), _Out(outgoing)
+            yield _Incoming(reader), _Outgoing(outgoing)
         finally:
             transport.close()
             os.set_blocking(outgoing, True)
 
 
-class _Lines:
-    """The lines that arrive."""
+class _Stream:
+    """What MCP asks of a stream besides its items; whoever made it closes it."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Incoming(_Stream):
+    """The messages that arrive, a line each; of a line that is none, its fault."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
 
-    def __aiter__(self) -> _Lines:
-        return self
-
-    async def __anext__(self) -> str:
+    async def receive(self) -> SessionMessage | Exception:
         line = await self._reader.readline()
         if not line:
-            raise StopAsyncIteration
-        return line.decode(errors="replace")
+            raise anyio.EndOfStream
+        try:
+            text = line.decode(errors="replace")
+            return SessionMessage(types.jsonrpc_message_adapter.validate_json(text, by_name=False))
+        except ValueError as error:
+            return error
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
 
-class _Out:
-    """What is written arrives whole: at once where the pipe has room."""
+class _Outgoing(_Stream):
+    """Messages are written whole and one after the other: at once where the pipe has room."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._turn = asyncio.Lock()
 
-    async def write(self, text: str) -> None:
-        left = memoryview(text.encode())
-        while left:
-            try:
-                left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._descriptor)
-            except BrokenPipeError as error:
-                raise anyio.ClosedResourceError from error  # The client has gone: MCP ends the connection.
+    async def send(self, item: SessionMessage) -> None:
+        text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        async with self._turn:
+            left = self._written(memoryview(f"{text}\n".encode()))
+            if left:
+                with anyio.CancelScope(shield=True):  # A line that has begun is ended, though its request be cancelled.
+                    while left:
+                        await anyio.wait_writable(self._descriptor)
+                        left = self._written(left)
 
-    async def flush(self) -> None:
-        """Nothing is held back."""
+    def _written(self, line: memoryview) -> memoryview:
+        """What is left of `line`.
+
+        Raises:
+            ClosedResourceError: the client has gone, which ends the connection.
+        """
+        try:
+            return line[os.write(self._descriptor, line) :]
+        except BlockingIOError:
+            return line
+        except BrokenPipeError as error:
+            raise anyio.ClosedResourceError from error
 
 
 @contextmanager

@@ -33,10 +33,27 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tools only", "version": "0"}}
 
 
+Ending = Callable[[subprocess.Popen[str]], None]
+"""Asks a server to end."""
+
+
+def end_of_input(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def signalled(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+
+
+def _serve(environment: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", "trace_agents.cli", "serve", environment, *options]
+
+
 @contextmanager
-def over_stdio(environment: str, task: str, *options: str) -> Iterator[Call]:
+def over_stdio(environment: str, task: str, *options: str, ending: Ending = end_of_input) -> Iterator[Call]:
     """A foreign client of one episode in another process."""
-    command = [sys.executable, "-m", "trace_agents.cli", "serve", environment, "--stdio", "--task", task, *options]
+    command = _serve(environment, "--stdio", "--task", task, *options)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -49,7 +66,7 @@ def over_stdio(environment: str, task: str, *options: str) -> Iterator[Call]:
 
         ask("initialize", CLIENT)
         yield lambda name, arguments: ask("tools/call", {"name": name, "arguments": arguments})
-        process.stdin.close()
+        ending(process)
         assert process.wait() == 0
 
 
@@ -97,6 +114,33 @@ def test_tool_calls_alone_solve_a_task_over_stdio_and_the_record_says_so(tmp_pat
     assert [one.content for one in kept.messages if one.role == "assistant" and not one.tool_calls] == texts
 
 
+@pytest.mark.parametrize("ending", [end_of_input, signalled])
+def test_a_server_over_stdio_that_is_asked_to_end_records_its_episode(ending: Ending, tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    with over_stdio("helpdesk", "train-000", "--user-tool", "--record", str(record), ending=ending) as call:
+        call("get_order", {"order_id": "W1"})
+    [kept] = load_trajectories(record).trajectories
+    assert (kept.task_id, kept.success, kept.stop) == ("train-000", False, StopReason.AGENT)
+    assert [one.name for message in kept.messages for one in message.tool_calls] == ["get_order"]
+
+
+def test_a_server_over_http_that_is_asked_to_end_records_the_episodes_that_are_live(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    command = _serve("helpdesk", "--port", "0", "--user-tool", "--record", str(record))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        url = process.stderr.readline().split(" on ")[1].split()[0]
+        ids = []
+        for task_id in ("train-000", "train-001"):
+            info = httpx.post(f"{url}/episodes", json={"task_id": task_id}).json()
+            over_http(url + info["mcp_path"])("get_order", {"order_id": "W1"})
+            ids.append(info["id"])
+        process.terminate()
+        assert process.wait() in (0, -15)
+    kept = load_trajectories(record).trajectories
+    assert [(one.id, len(one.messages), one.stop) for one in kept] == [(one, 3, StopReason.AGENT) for one in ids]
+
+
 def test_tool_calls_alone_solve_a_task_over_http_and_the_control_plane_judges_it(tmp_path: Path) -> None:
     desk, record = Helpdesk(), tmp_path / "record.jsonl"
     with serving(desk, HttpConfig(user_tool=UserTool(record))) as served:
@@ -120,7 +164,8 @@ def test_tool_calls_alone_solve_a_task_of_another_benchmark(tmp_path: Path, monk
     with over_stdio("tau2/mock", task.id, "--user-tool", "--record", str(record)) as call:
         assert play(call, mock, task)[-1] == OVER
     with serving(mock, HttpConfig(user_tool=UserTool(record))) as served:
-        info = httpx.post(f"{served.url}/episodes", json={"task_id": task.id}).json()
+        asked = {"task_id": task.id}
+        info = httpx.post(f"{served.url}/episodes", json=asked, timeout=60).json()  # The worker is loaded first.
         assert play(over_http(served.url + info["mcp_path"]), mock, task)[-1] == OVER
     kept = load_trajectories(record).trajectories
     assert [(one.task_id, one.reward, one.stop) for one in kept] == [(task.id, 1.0, StopReason.USER)] * 2
