@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trace_agents.errors import InfrastructureError, UsageError
 
@@ -24,6 +24,8 @@ LONGEST_LINE = 256 * 2**20
 """Bytes of the longest answer that is read."""
 LOADING_S = 600.0
 """Seconds that a worker may take to load: what it builds once takes seconds alone, and minutes on a busy machine."""
+LONGEST_WORDS = 64 * 2**10
+"""Bytes of what a worker said last that are looked at for its last line."""
 GRACE_S = 5.0
 """Seconds after a session should have ended itself until it is given up."""
 
@@ -58,7 +60,7 @@ class Worker:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._end: weakref.finalize[..., Any] | None = None
-        self._log = Path(os.devnull)
+        self._log: IO[bytes] | None = None
 
     def start(self) -> None:
         """Start the process, where none runs yet: it loads while the caller does something else.
@@ -122,7 +124,8 @@ class Worker:
             raise UsageError(f"benchmark {named!r} needs fork, which {os.name!r} lacks: use Linux or macOS")
         self.close()
         ours, theirs = socket.socketpair()
-        descriptor, name = tempfile.mkstemp(prefix=f"trace-agents-{named}-", suffix=".log")
+        # Without a name, so that nothing is left of it however this process ends.
+        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         command = [str(python), "-s", str(FOLDER), str(self.program.folder), str(theirs.fileno())]
         try:
             process = subprocess.Popen(
@@ -130,19 +133,18 @@ class Worker:
                 env=self._variables(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
+                stdout=log,
+                stderr=log,
             )
         except OSError as error:
             ours.close()
-            Path(name).unlink()
+            log.close()
             problem = f"{str(python)!r}, the Python of benchmark {named!r}, cannot be run ({error.strerror})"
             raise UsageError(f"{problem}: install it again with 'trace-agents benchmarks install {named}'") from error
         finally:
-            os.close(descriptor)
             theirs.close()
-        self._control, self._log = ours, Path(name)
-        self._end = weakref.finalize(self, _end, ours, process, self._log)
+        self._control, self._log = ours, log
+        self._end = weakref.finalize(self, _end, ours, process, log)
         return ours
 
     def _variables(self) -> dict[str, str]:
@@ -158,8 +160,8 @@ class Worker:
         self._control = self._end = None
 
     def _ended(self, do: str) -> str:
-        said = self._log.read_text(errors="replace").strip().splitlines() if self._log.is_file() else []
-        words = f" (its last words: {said[-1]})" if said else ""
+        said = _last_line(self._log) if self._log is not None and not self._log.closed else ""
+        words = f" (its last words: {said})" if said else ""
         ended = f"benchmark {self.program.benchmark!r} ended during {do!r}"
         return f"{ended}: it crashed, or took longer than {self.program.seconds:g} s{words}"
 
@@ -208,11 +210,18 @@ def _value(program: Program, answer: Mapping[str, Any], do: str) -> Any:
     return answer["value"]
 
 
-def _end(control: socket.socket, process: subprocess.Popen[bytes], log: Path) -> None:
+def _last_line(log: IO[bytes]) -> str:
+    """What was said last, read without moving the place where the next is written."""
+    size = os.fstat(log.fileno()).st_size
+    said = os.pread(log.fileno(), LONGEST_WORDS, max(0, size - LONGEST_WORDS)).decode(errors="replace").strip()
+    return said.splitlines()[-1] if said else ""
+
+
+def _end(control: socket.socket, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     control.close()
     try:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:  # It is still loading, and reads its socket only afterwards.
         process.kill()
         process.wait()
-    log.unlink(missing_ok=True)
+    log.close()
