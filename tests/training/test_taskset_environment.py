@@ -25,6 +25,7 @@ from trace_agents.registry import load_environment
 from trace_agents.types import Action, Evaluation, Message
 from training.rollouts import read_traces
 from training.taskset_environment import TasksetEnvironment, open_taskset
+from training.taskset_environment.servers import the_nursery
 
 ROOMS = f"verifiers:{Path(__file__).parents[2] / 'docs' / 'examples' / 'meeting_rooms'}"
 
@@ -123,7 +124,7 @@ async def test_a_closed_episode_leaves_no_server(odd: TasksetEnvironment) -> Non
     pid = int((await episode.call("odd_process", {})).content)
     await episode.close()
     await episode.close()
-    while odd._table.servers.alive(pid):
+    while the_nursery().alive(pid):
         await asyncio.sleep(0)
 
 
@@ -300,7 +301,7 @@ async def test_failures_of_the_tasksets_code_and_servers_are_infrastructure(odd:
 
 async def test_a_nursery_that_was_killed_is_started_again(odd: TasksetEnvironment) -> None:
     await (await odd.start(odd.task("train-plain"))).close()
-    process = odd._table.servers._process
+    process = the_nursery()._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -24,7 +24,7 @@ from trace_agents.types import Action, TaskInstance, ToolCall
 from training.taskset_environment.conversation import opening
 from training.taskset_environment.episode import Table, TasksetEpisode
 from training.taskset_environment.options import Options, problems, read_options
-from training.taskset_environment.servers import Servers, SharedServers
+from training.taskset_environment.servers import SharedServers, the_nursery
 
 WHOLE = "all"
 """The split of a taskset that has none."""
@@ -106,9 +106,8 @@ class TasksetEnvironment:
         kind = type(self._taskset)
         config = self._taskset.config
         toolsets = [*kind.toolsets(config), *kind.task_type().toolsets(config.task)]
-        servers = Servers(sorted({type(one).__module__ for one in toolsets if _is_local(one)}))
-        shared = SharedServers(servers, kind.toolsets(config))
-        self._table = Table(servers, shared, options.success)
+        modules = frozenset(type(one).__module__ for one in toolsets if _is_local(one))
+        self._table = Table(modules, SharedServers(kind.toolsets(config)), options.success)
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -128,9 +127,9 @@ class TasksetEnvironment:
         }
 
     def prepare(self) -> None:
-        """Start loading the tool servers."""
-        if self._table.servers.modules:
-            self._table.servers.prepare()
+        """Start loading what forks the tool servers."""
+        if self._table.modules:
+            the_nursery().prepare()
 
     def tasks(self, split: str) -> Sequence[TaskInstance]:
         """The split's tasks, in the taskset's order."""

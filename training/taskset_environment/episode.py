@@ -16,7 +16,7 @@ from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 from training.taskset_environment.conversation import Conversation
 from training.taskset_environment.seat import Seat, StateServer
-from training.taskset_environment.servers import ForkingRuntime, Servers, SharedServers
+from training.taskset_environment.servers import ForkingRuntime, SharedServers
 from training.taskset_environment.traces import TokensUnavailable
 
 SLACK = 1e-9
@@ -27,7 +27,8 @@ SLACK = 1e-9
 class Table:
     """What the episodes of one environment have in common."""
 
-    servers: Servers
+    modules: frozenset[str]
+    """Modules that hold toolsets which run on this machine."""
     shared: SharedServers
     success: float
     """Least reward of a success."""
@@ -170,7 +171,7 @@ class TasksetEpisode(Episode):
     async def _agents(self, task: vf.Task) -> AsyncIterator[tuple[vf.Agents, Seat]]:
         """The environment's agents, of which there is one, and what it plays with."""
         shared = await asyncio.to_thread(self._table.shared.serve)
-        runtime = ForkingRuntime(self._table.servers)
+        runtime = ForkingRuntime(self._table.modules)
         state = StateServer(state_service_secrets=[one.state_secret for one in shared.values() if one.state_secret])
         runtime.env = dict(task.runtime_env())
         try:

@@ -4,9 +4,9 @@ verifiers starts a process for each tool server of each rollout, and importing v
 fork of a process that has imported it already takes milliseconds, and is as isolated: nothing of the taskset's is
 imported before it.
 
-Requests and answers are JSON lines on standard input and output. `{"module", "variables", "folder", "log"}` forks a
-server and answers `{"pid"}`; `{"alive": PID}` answers `{"alive"}`; `{"end": PID}` asks it to end, and answers `{}`.
-Servers that do not end are killed, and all are when the host hangs up.
+Requests and answers are JSON lines on standard input and output. `{"module", "path", "variables", "folder", "log"}`
+forks a server and answers `{"pid"}`; `{"alive": PID}` answers `{"alive"}`; `{"end": PID}` asks it to end, and answers
+`{}`. Servers that do not end are killed, and all are when the host hangs up.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def _serve(request: dict[str, Any]) -> None:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["variables"])
+        sys.path[:] = request["path"]
         sys.argv = [request["module"]]
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # It was imported too, as with `-m`.
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

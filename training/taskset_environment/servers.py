@@ -13,7 +13,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,17 +30,15 @@ STARTUP_S = 240.0
 POLL_S = 0.005
 
 
-class Servers:
-    """Tool servers, forked by a nursery that starts when first needed and ends with this object."""
+class NurseryProcess:
+    """The process that forks tool servers; it starts when first needed, and again when it has died."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        """None yet; `modules` are those that hold the toolsets."""
-        self.modules = tuple(modules)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Start the nursery, without waiting until it has loaded."""
+        """Start it, without waiting until it has loaded."""
         if self._lock.acquire(blocking=False):  # Else someone waits for it already.
             try:
                 self._started()
@@ -52,8 +51,8 @@ class Servers:
         Raises:
             InfrastructureError: the nursery has ended.
         """
-        request = {"module": module, "variables": dict(variables), "folder": str(folder), "log": str(log)}
-        return int(self._ask(request)["pid"])
+        request = {"module": module, "path": sys.path, "variables": dict(variables), "folder": str(folder)}
+        return int(self._ask({**request, "log": str(log)})["pid"])
 
     def alive(self, pid: int) -> bool:
         """The server has not ended."""
@@ -77,16 +76,14 @@ class Servers:
             except OSError:
                 line = b""
             if not line:
-                raise InfrastructureError(f"the process that forks the tool servers of {self.modules!r} has ended")
+                raise InfrastructureError("the process that forks tool servers has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             if not hasattr(os, "fork"):
-                raise UsageError(
-                    f"the tool servers {self.modules!r} need fork, which {os.name!r} lacks: use Linux or macOS"
-                )
+                raise UsageError(f"tool servers are forked, which {os.name!r} cannot: use Linux or macOS")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", nursery.__file__],
                 stdin=subprocess.PIPE,
@@ -96,6 +93,12 @@ class Servers:
             )
             weakref.finalize(self, _hang_up, self._process, self._process.stdin, self._process.stdout)
         return self._process
+
+
+@cache
+def the_nursery() -> NurseryProcess:
+    """The one of this process: what it has loaded is the same for every taskset."""
+    return NurseryProcess()
 
 
 def variables() -> dict[str, str]:
@@ -118,25 +121,26 @@ def _hang_up(process: subprocess.Popen[bytes], *pipes: IO[bytes] | None) -> None
 class ForkingRuntime(SubprocessRuntime):
     """verifiers' runtime on this machine, in which tool servers are forked rather than started."""
 
-    def __init__(self, servers: Servers, name: str | None = None) -> None:
+    def __init__(self, modules: Collection[str], name: str | None = None) -> None:
+        """A runtime that has not started; `modules` are those that hold the toolsets."""
         super().__init__(vf.SubprocessConfig(), name)
-        self._servers = servers
+        self._modules = frozenset(modules)
         self._forked: list[int] = []
         self._answering: set[str] = set()
         self._ports: list[Path] = []
 
     async def run_background(self, command: list[str], env: dict[str, str], log: str) -> None:
         """Run a program until the runtime stops; a tool server answers when this returns."""
-        if command[:2] != [sys.executable, "-m"] or command[2] not in self._servers.modules:
+        if command[:2] != [sys.executable, "-m"] or command[2] not in self._modules:
             await super().run_background(command, env, log)
             return
         assert self.workdir is not None
         said = self.workdir / log
         made = variables() | self.process_env(env)
-        pid = await asyncio.to_thread(self._servers.fork, command[2], made, self.workdir, said)
+        pid = await asyncio.to_thread(the_nursery().fork, command[2], made, self.workdir, said)
         self._forked.append(pid)
         self._ports.append(Path(env["MCP_PORT_FILE"]))
-        port = await asyncio.to_thread(until_answering, self._servers, pid, self._ports[-1], said)
+        port = await asyncio.to_thread(until_answering, pid, self._ports[-1], said)
         self._answering.add(f"http://127.0.0.1:{port}/mcp")
 
     async def run(self, argv: list[str], env: dict[str, str]) -> vf.ProgramResult:
@@ -149,13 +153,13 @@ class ForkingRuntime(SubprocessRuntime):
         """End the servers, and what else runs here."""
         forked, self._forked = self._forked, []
         for pid in forked:
-            await asyncio.to_thread(self._servers.end, pid)
+            await asyncio.to_thread(the_nursery().end, pid)
         await super().teardown()
         for path in self._ports:
             path.unlink(missing_ok=True)
 
 
-def until_answering(servers: Servers, pid: int, port_file: Path, log: Path) -> int:
+def until_answering(pid: int, port_file: Path, log: Path) -> int:
     """The port of a forked server, once something listens on it.
 
     Raises:
@@ -168,7 +172,7 @@ def until_answering(servers: Servers, pid: int, port_file: Path, log: Path) -> i
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", int(port))) == 0:
                     return int(port)
-        if time.monotonic() > deadline or (turn % 20 == 19 and not servers.alive(pid)):
+        if time.monotonic() > deadline or (turn % 20 == 19 and not the_nursery().alive(pid)):
             break
         time.sleep(POLL_S)
     raise InfrastructureError(f"a tool server ended or did not answer within {STARTUP_S:g} s: {last_words(log)}")
@@ -183,8 +187,7 @@ def last_words(log: Path) -> str:
 class SharedServers:
     """The servers that a taskset shares between all its rollouts, started once, when first needed."""
 
-    def __init__(self, servers: Servers, toolsets: Sequence[vf.Toolset]) -> None:
-        self._servers = servers
+    def __init__(self, toolsets: Sequence[vf.Toolset]) -> None:
         self._toolsets = tuple(toolsets)
         self._lock = threading.Lock()
         self._served: dict[str, SharedToolServer] | None = None
@@ -219,6 +222,6 @@ class SharedServers:
             "TMPDIR": folder.name,
             "MCP_PORT_FILE": str(port_file),
         }
-        pid = self._servers.fork(type(toolset).__module__, made, path, log)
-        port = until_answering(self._servers, pid, port_file, log)
+        pid = the_nursery().fork(type(toolset).__module__, made, path, log)
+        port = until_answering(pid, port_file, log)
         return SharedToolServer(url=f"http://127.0.0.1:{port}/mcp", local=True, state_secret=secret)
