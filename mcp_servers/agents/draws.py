@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from referencing.exceptions import Unresolvable
 
 from trace_agents.types import Message
 
 TRIES = 20
 """Draws after which a schema counts as too hard to meet by chance."""
+LARGEST = 10_000
+"""Items or characters that a draw gives up above."""
 DEEPEST = 8
 """Levels of a schema that refers to itself, below which a draw gives up."""
 _HEARD = re.compile(r"[\w.+-]+@[\w.-]+\w|[\w-]*\d[\w-]*")
@@ -45,9 +48,17 @@ def draw_arguments(schema: Mapping[str, Any], heard: Sequence[str], rng: random.
     draw = _Draw(schema, list(dict.fromkeys(heard)), rng)
     for _ in range(TRIES):
         drawn = draw.value({"type": "object", **schema}, 0)
-        if isinstance(drawn, dict) and validator.is_valid(drawn):
+        if isinstance(drawn, dict) and _fits(validator, drawn):
             return drawn
     return None
+
+
+def _fits(validator: Draft202012Validator, drawn: Mapping[str, Any]) -> bool:
+    """`drawn` fits; not where the schema cannot be followed: a pattern of another dialect, a reference to nowhere."""
+    try:
+        return validator.is_valid(drawn)
+    except (re.error, Unresolvable, RecursionError):
+        return False
 
 
 class _Draw:
@@ -58,18 +69,19 @@ class _Draw:
 
     def value(self, schema: Any, depth: int) -> Any:
         """A value for `schema`; one that does not fit where only a check of the whole can tell."""
-        if not isinstance(schema, Mapping) or depth > DEEPEST:
+        schema = _as_mapping(schema)
+        if depth > DEEPEST:
             return None
         if "$ref" in schema:
             return self.value(self._referred(schema["$ref"]), depth + 1)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
-            return self._rng.choice(schema["enum"])
+            return self._rng.choice(schema["enum"]) if schema["enum"] else None
         for key in ("anyOf", "oneOf"):
             if key in schema:
                 rest = {name: value for name, value in schema.items() if name != key}
-                return self.value(rest | self._rng.choice(schema[key]), depth + 1)
+                return self.value(rest | _as_mapping(self._rng.choice(schema[key])), depth + 1)
         if "allOf" in schema:
             rest = {name: value for name, value in schema.items() if name != "allOf"}
             return self.value(self._joined([rest, *schema["allOf"]]), depth + 1)
@@ -78,7 +90,7 @@ class _Draw:
     def _of_kind(self, schema: Mapping[str, Any], depth: int) -> Any:
         kind = schema.get("type", "object" if "properties" in schema else "string")
         if isinstance(kind, list):
-            kind = self._rng.choice(kind)
+            kind = self._rng.choice(kind) if kind else "null"
         if kind == "object":
             return self._object(schema, depth)
         if kind == "array":
@@ -97,7 +109,9 @@ class _Draw:
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         least = schema.get("minItems", 0)
-        count = self._rng.randint(max(least, 1), max(schema.get("maxItems", least + 2), 1))
+        if least > LARGEST:
+            return []
+        count = self._rng.randint(max(least, 1), max(schema.get("maxItems", least + 2), least, 1))
         return [self.value(schema.get("items", {"type": "string"}), depth + 1) for _ in range(count)]
 
     def _number(self, schema: Mapping[str, Any], whole: bool) -> int | float:
@@ -115,12 +129,12 @@ class _Draw:
     def _text(self, schema: Mapping[str, Any]) -> str:
         least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
         pattern = schema.get("pattern", "")
-        fitting = [one for one in self._heard if least <= len(one) <= most and re.search(pattern, one)]
+        fitting = [one for one in self._heard if least <= len(one) <= most and _matches(pattern, one)]
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
         if fitting:
             return self._rng.choice(fitting)
-        return "".join(self._rng.choices(string.ascii_lowercase, k=int(max(least, min(8, most)))))
+        return "".join(self._rng.choices(string.ascii_lowercase, k=int(max(min(least, LARGEST), min(8, most)))))
 
     def _referred(self, reference: str) -> Any:
         """What a reference within the schema names; None for any other, which no draw can follow."""
@@ -137,10 +151,26 @@ class _Draw:
         """One schema for several that must all hold: properties and requirements of each."""
         found: dict[str, Any] = {}
         for each in schemas:
-            given = self._referred(each["$ref"]) if "$ref" in each else each
-            properties = found.get("properties", {}) | (given or {}).get("properties", {})
-            required = [*found.get("required", ()), *(given or {}).get("required", ())]
-            found |= given or {}
+            stated = _as_mapping(each)
+            given = _as_mapping(self._referred(stated["$ref"]) if "$ref" in stated else stated)
+            properties = found.get("properties", {}) | given.get("properties", {})
+            required = [*found.get("required", ()), *given.get("required", ())]
+            found |= given
             if properties:
                 found |= {"properties": properties, "required": required}
         return found
+
+
+def _as_mapping(schema: Any) -> dict[str, Any]:
+    """A schema that is a truth value as the mapping that says the same; anything else that is none as the empty one."""
+    if isinstance(schema, Mapping):
+        return dict(schema)
+    return {"not": {}} if schema is False else {}
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Of a pattern that Python does not read, nothing can be said before the draw is checked."""
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return True

@@ -144,6 +144,16 @@ SCHEMAS = [
     {
         "type": "object",
         "properties": {
+            "any": True,
+            "open": {"anyOf": [True]},
+            "joined": {"allOf": [True, {"type": "integer"}]},
+            "list": {"type": "array", "items": True, "minItems": 1},
+        },
+        "required": ["any", "open", "joined", "list"],
+    },
+    {
+        "type": "object",
+        "properties": {
             "whole": {"type": "integer", "exclusiveMinimum": 100, "multipleOf": 7},
             "part": {"type": "number", "minimum": -2, "maximum": -1},
             "either": {"anyOf": [{"enum": ["x", "y"]}, {"type": "boolean"}]},
@@ -169,6 +179,26 @@ def test_a_schema_that_chance_does_not_meet_has_no_arguments():
     endless = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
     assert draw_arguments(hard, [], random.Random(0)) is None
     assert draw_arguments(endless, [], random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": []},
+        {"type": []},
+        {"anyOf": [False]},
+        {"type": "array", "minItems": 3, "maxItems": 2},
+        {"type": "array", "minItems": 10**9},
+        {"type": "string", "minLength": 10**9},
+        {"type": "string", "pattern": "\\p{L}+"},
+        {"$ref": "#/nowhere"},
+        {"$ref": "https://example.com/schema"},
+        {"allOf": [{"$ref": "#/nowhere"}]},
+    ],
+)
+def test_a_schema_that_nothing_fits_or_that_cannot_be_followed_has_no_arguments(schema):
+    whole = {"type": "object", "properties": {"odd": schema}, "required": ["odd"]}
+    assert draw_arguments(whole, ["x1"], random.Random(0)) is None
 
 
 def test_an_agent_that_does_not_exist_is_refused_with_those_that_do():
