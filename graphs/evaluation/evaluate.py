@@ -10,10 +10,11 @@ from pathlib import Path
 from graphs.evaluation.folder import TRAJECTORIES, ResultFolder, in_order
 from graphs.evaluation.playing import Ended, Pace, play_all
 from graphs.evaluation.question import GENERATED, Asked, EvaluationResult, Question, pose
+from mcp_servers.guard import failing
 from trace_agents import __version__
 from trace_agents.agent import Agent, AgentRequest, load_agent
 from trace_agents.environment import Environment, HasOracle, ResultsRequest, WritesResults
-from trace_agents.errors import UsageError
+from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.progress import Progress, SilentProgress, Stage
 from trace_agents.registry import load_environment
 from trace_agents.scores import Outcome, Score, score
@@ -46,11 +47,12 @@ def evaluate(
         run = _Run(environment, question, tasks, folder, pace, progress or SilentProgress())
         played = run.play(agent, TRAJECTORIES, asked.trials, tasks)
         others = tuple(_beside(run, agent, name) for name in _names(run, beside or Beside()))
-        notes = _notes(run, played)
+        own, lacking = _own_format(run, agent)
+        notes = (*_notes(run, played), *lacking)
         result = EvaluationResult(
             question=question, score=score(agent.name, played), beside=others, package=__version__, notes=notes
         )
-        folder.write(result, _own_format(run, agent))
+        folder.write(result, own)
     return result
 
 
@@ -119,7 +121,8 @@ def _beside(run: _Run, agent: Agent, name: str) -> Score:
 def _solvable(environment: Environment, task: TaskInstance) -> bool:
     assert isinstance(environment, HasOracle), "the oracle is passed over elsewhere"
     try:
-        environment.oracle(task)
+        with failing(f"finding the gold actions of task {task.id!r}"):
+            environment.oracle(task)
     except UsageError:
         return False
     return True
@@ -144,10 +147,10 @@ def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _own_format(run: _Run, agent: Agent) -> Mapping[str, str]:
-    """The benchmark's own result files, by relative path."""
+def _own_format(run: _Run, agent: Agent) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """The benchmark's own result files, by relative path; and a note where they cannot be written."""
     if not isinstance(run.environment, WritesResults):
-        return {}
+        return {}, ()
     asked = run.question.asked
     request = ResultsRequest(
         agent=agent.name,
@@ -160,4 +163,8 @@ def _own_format(run: _Run, agent: Agent) -> Mapping[str, str]:
         trajectories=run.folder.trajectories(run.tasks, asked.trials),
         records=run.folder.records(),
     )
-    return run.environment.results(request)
+    try:
+        with failing("writing them"):
+            return run.environment.results(request), ()
+    except (UsageError, InfrastructureError) as error:
+        return {}, (f"there are no results in the benchmark's own format: {error}",)

@@ -581,6 +581,34 @@ def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, tmp_path,
     assert error.count("\n") == 1
 
 
+class Unwritten(Helpdesk):
+    """Its own result format fails, and so do the gold actions of one task."""
+
+    def results(self, request):
+        raise KeyError("no writer")
+
+    def oracle(self, task):
+        if task.id == "train-001":
+            raise KeyError("no gold")
+        return super().oracle(task)
+
+
+def test_results_that_the_benchmark_cannot_write_cost_no_figure(tmp_path: Path) -> None:
+    asked = Asked(environment="test_evaluation:Unwritten", agent="decline", tasks=("train-000",))
+    result = evaluate(asked, tmp_path, Pace(), Beside(FLOORS))
+    assert result.score.episodes == 1
+    assert result.notes == (
+        "there are no results in the benchmark's own format: writing them failed: KeyError: 'no writer'",
+    )
+
+
+def test_gold_actions_that_fail_are_named_on_one_line(tmp_path: Path, capsys) -> None:
+    words = ["evaluate", "test_evaluation:Unwritten", "--agent", "decline", "--tasks", "train-001"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "finding the gold actions of task 'train-001' failed: KeyError: 'no gold'" in told
+
+
 class Unmade:
     def __init__(self, request) -> None:
         raise RuntimeError("no card")
