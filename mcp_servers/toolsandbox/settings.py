@@ -51,9 +51,9 @@ class Settings(Record):
     """Key for RapidAPI; empty without one."""
     now: str = NOW
     """The time at which upstream's clock stands, in ISO form with its zone."""
-    seconds: float = 600.0
-    """Longest time for one tool call, reset or evaluation. Upstream's evaluator takes tens of seconds for an agent that
-    goes on to the last message."""
+    seconds: float = 1800.0
+    """Longest time for one operation. Upstream's evaluator tries all ways to match milestones, and may compute for
+    minutes where an agent goes on to the last message."""
 
 
 def read_settings(variables: Mapping[str, str] | None = None) -> Settings:

@@ -158,6 +158,17 @@ async def test_what_goes_wrong_in_a_call_is_an_error_in_upstreams_words(sandbox:
             assert result.is_error == (wanted != "[]")
 
 
+@pytest.mark.slow
+async def test_a_tool_that_would_compute_for_ever_is_stopped_and_the_episode_goes_on(sandbox: ToolSandbox) -> None:
+    async with episode_of(sandbox, "cellular_off_all_tools") as episode:
+        endless = {"amount": 1.0, "from_unit": "9**9**9**9*meter", "to_unit": "meter"}
+        result = await episode.call("unit_conversion", endless)
+        assert result.is_error
+        assert "TimeoutError: the tool was stopped: it computed for 10 s" in result.content
+        assert not (await episode.call("get_cellular_service_status", {})).is_error
+        assert (await episode.record([]))["result"]["turn_count"] == 4
+
+
 async def test_an_error_reads_alike_in_every_process(sandbox: ToolSandbox) -> None:
     told = []
     for environment in (sandbox, playable()):

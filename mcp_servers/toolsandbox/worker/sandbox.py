@@ -17,6 +17,7 @@ import tool_sandbox
 from catalogue import Agent, catalogue
 from facts import Facts
 from frozen import freeze_clock, hide_addresses, number_identifiers
+from limits import CALL_S, computing
 from recording import results
 from standins import completion, tool_call
 from tool_sandbox.common.evaluation import EvaluationResult
@@ -86,7 +87,8 @@ class Sandbox:
         self._add(RoleType.AGENT, RoleType.EXECUTION_ENVIRONMENT, code, number, name)
         if self._is_over():
             return {"content": None, "error": True, "learned": []}
-        ExecutionEnvironment().respond()
+        with computing(CALL_S):
+            ExecutionEnvironment().respond()
         answer = self._last()
         failed = answer["tool_call_exception"] is not None
         return {"content": answer["content"], "error": failed, "learned": self._facts.learned()}
