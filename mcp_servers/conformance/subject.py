@@ -22,7 +22,7 @@ from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import Action, TaskInstance
 
 SERVING = re.compile(r"^serving .* on (http://\S+)")
-STARTUP_S = 60.0
+STARTUP_S = 120.0
 """Seconds that a process may take until it serves."""
 
 
@@ -167,19 +167,21 @@ async def _serving(spec: str) -> AsyncIterator[str]:
     assert process.stderr is not None
     said: list[str] = []
     draining: asyncio.Task[None] | None = None
+    remedy = f"see what 'trace-agents serve {spec}' says"
     try:
-        async with asyncio.timeout(STARTUP_S):
+        async with asyncio.timeout(STARTUP_S) as limit:
             while line := (await process.stderr.readline()).decode(errors="replace"):
                 said.append(line.rstrip())
                 if found := SERVING.match(line):
                     break
             else:
-                raise Fault(
-                    f"the process that serves it over HTTP ended: {shown(' '.join(said))}",
-                    f"see what 'trace-agents serve {spec}' says",
-                )
+                raise Fault(f"the process that serves it over HTTP ended: {shown(' '.join(said))}", remedy)
         draining = asyncio.create_task(_drain(process.stderr))
         yield found[1]
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Fault(f"the process that serves it over HTTP does not answer after {STARTUP_S:g} s", remedy) from error
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
