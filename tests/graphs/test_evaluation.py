@@ -490,6 +490,13 @@ def test_the_command_prints_figures_and_compares_two_results(tmp_path: Path, cap
     assert (found["value"], found["gained"], found["lost"], found["trials"]) == (1.0, 2, 0, 2)
 
 
+def test_of_many_trials_the_table_shows_the_powers_of_two_and_the_last(tmp_path: Path, capsys) -> None:
+    words = ["evaluate", "helpdesk", "--agent", "oracle", "--tasks", "test-000", "--trials", "9", "--no-floors"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
+    assert [k for k in range(1, 12) if f"k = {k} " in shown] == [1, 2, 4, 8, 9]
+
+
 def test_two_tasks_have_no_interval_and_the_table_says_why(tmp_path: Path, capsys) -> None:
     asked = ASKED.model_copy(update={"tasks": ASKED.tasks[:2], "agent": "oracle"})
     evaluate(asked, tmp_path / "a", Pace())
