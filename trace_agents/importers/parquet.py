@@ -18,6 +18,9 @@ from trace_agents.errors import UsageError
 BATCH = 32
 """Rows held at a time."""
 
+BUFFER = 1 << 20
+"""Bytes of each column read at a time: without it a whole row group, which may be the whole file, is held."""
+
 _TEXTS = frozenset({"prompt", "completion"})
 """Columns in which text that happens to be a JSON object stays text: what was said."""
 
@@ -37,14 +40,14 @@ def values_of(path: Path) -> Iterator[dict[str, Any]]:
             "to JSON lines"
         ) from error
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             schema = file.schema_arrow
             # Python's times end at microseconds.
             times = [index for index, field in enumerate(schema) if arrow.types.is_timestamp(field.type)]
             for index in times:
                 short = arrow.timestamp("us", schema.field(index).type.tz)
                 schema = schema.set(index, schema.field(index).with_type(short))
-            for batch in file.iter_batches(batch_size=BATCH):
+            for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
                 table = arrow.Table.from_batches([batch])
                 for row in (table.cast(schema, safe=False) if times else table).to_pylist():
                     yield {key: _column(key, value) for key, value in row.items()}
