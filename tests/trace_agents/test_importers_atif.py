@@ -224,6 +224,7 @@ def test_several_rewards_ask_for_a_column(tmp_path: Path) -> None:
     ("file", "text", "reason"),
     [
         ("result.json", "{", r"result\.json' cannot be read .*: mend the file"),
+        ("result.json", "[]", "a JSON object is wanted, not list"),
         ("agent/trajectory.json", "{}", r"trajectory\.json' has no list of 'steps'"),
         ("agent/trajectory.json", None, "no 'agent/trajectory.json' beside it"),
     ],

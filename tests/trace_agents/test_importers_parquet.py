@@ -66,13 +66,18 @@ def test_values_that_json_does_not_have_are_read(tmp_path: Path) -> None:
             "success": [True],
             "messages": [[{"role": "user", "content": b"Hi \xff"}]],
             "at": arrow.array([1_767_312_000_000_000_001], arrow.timestamp("ns", "UTC")),
+            "inner": arrow.array([[{"at": 1}]], arrow.list_(arrow.struct([("at", arrow.timestamp("ns"))]))),
+            "far": arrow.array([2**50], arrow.timestamp("ms")),
             "day": [when.date()],
             "tags": arrow.array([[("key", "value")]], arrow.map_(arrow.string(), arrow.string())),
         }
     )
     parquet.write_table(table, tmp_path / "a.parquet")
     (value,) = reader.values_of(tmp_path / "a.parquet")
-    assert (value["at"], value["day"], value["tags"]) == (when.isoformat(), "2026-01-02", {"key": "value"})
+    assert (value["day"], value["tags"]) == ("2026-01-02", {"key": "value"})
+    assert value["at"] == "2026-01-02 00:00:00.000000001Z"
+    assert value["inner"] == [{"at": "1970-01-01 00:00:00.000000001"}]
+    assert "out of range" in value["far"]
     (one,) = load_trajectories(tmp_path / "a.parquet").trajectories
     assert one.messages[0].content == "Hi \ufffd"
 

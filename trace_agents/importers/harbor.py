@@ -33,7 +33,9 @@ def rows_in(folder: Path) -> Iterator[Row]:
     """The one row of a trial, its result as context."""
     file = folder / RESULT
     try:
-        trial = mapping(read_json(file))
+        trial = read_json(file)
+        if not isinstance(trial, Mapping):
+            raise UsageError(f"a JSON object is wanted, not {type(trial).__name__}")
         names = [text_of(step.get("step_name")) for step in _steps(trial)]
         places = [folder / "steps" / name / TRAJECTORY for name in names if _is_name(name)]
         segments = [part for place in places or [folder / TRAJECTORY] for part in _segments(place)]

@@ -1,7 +1,7 @@
 """Rows of Parquet files, a few at a time, as the JSON objects that the same data would be; needs pyarrow.
 
 Parquet gives all objects of a column the same keys: those that are null inside an object are left out. Text that is
-JSON for an object, or for a list of objects, is read as that: exporters keep messages so. Times become ISO 8601.
+JSON for an object, or for a list of objects, is read as that: exporters keep messages so. Times become text.
 """
 
 from __future__ import annotations
@@ -41,20 +41,23 @@ def values_of(path: Path) -> Iterator[dict[str, Any]]:
         ) from error
     try:
         with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-            schema = file.schema_arrow
-            # Python's times end at microseconds.
-            times = [index for index, field in enumerate(schema) if arrow.types.is_timestamp(field.type)]
-            for index in times:
-                short = arrow.timestamp("us", schema.field(index).type.tz)
-                schema = schema.set(index, schema.field(index).with_type(short))
+            schema = arrow.schema([field.with_type(_without_times(arrow, field.type)) for field in file.schema_arrow])
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-                table = arrow.Table.from_batches([batch])
-                for row in (table.cast(schema, safe=False) if times else table).to_pylist():
+                for row in arrow.Table.from_batches([batch]).cast(schema).to_pylist():
                     yield {key: _column(key, value) for key, value in row.items()}
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UsageError(
             f"{str(path)!r} cannot be read as Parquet ({_line(error)}): fetch or write it again"
         ) from error
+
+
+def _without_times(arrow: Any, kind: Any) -> Any:
+    """A type of Arrow with text for its times: Python's end at microseconds and at the year 9999."""
+    if arrow.types.is_timestamp(kind):
+        return arrow.string()
+    if arrow.types.is_struct(kind):
+        return arrow.struct([field.with_type(_without_times(arrow, field.type)) for field in kind])
+    return arrow.list_(_without_times(arrow, kind.value_type)) if arrow.types.is_list(kind) else kind
 
 
 def _line(error: Exception) -> str:
