@@ -75,7 +75,10 @@ def test_an_extreme_needs_the_word_and_something_to_choose_from() -> None:
     assert judged(cheapest, talk(asked, LIST, book("R9"), "Done."))[0] == "NA"
     assert judged(cheapest, talk(asked, LIST._replace(result={"rooms": ROOMS[:1]}), book("R1"), "Done."))[0] == "NA"
     assert judged(cheapest, talk(User("Book the fourth cheapest room."), LIST, book("R1"), "Done."))[0] == "NA"
-    assert judged(cheapest, talk(asked, LIST, book("R3"), book("R2"), "Done.")) == ("PRESENT", 5)
+    assert judged(cheapest, talk(asked, LIST, book("R3"), book("R2"), "Done.")) == ("LACKING", 3)
+    other = (User("Book R3."), LIST, book("R3"), "Done.")
+    assert judged(cheapest, talk(*other, asked, LIST, book("R2"), "Done.")) == ("PRESENT", 9)
+    assert judged(cheapest, talk(asked, LIST, book("R2"), "Done.", *other)) == ("PRESENT", 3)
 
 
 BILLS = [{"bill": "B1", "due": 20.5}, {"bill": "B2", "due": 30}, {"bill": "B3", "due": 7}]

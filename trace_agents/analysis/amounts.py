@@ -37,21 +37,18 @@ class Extreme(Statement):
     """Superlatives of the user's words that ask for it."""
 
     def judge(self, view: View) -> Finding:
-        """LACKING at the last call that picks another record, where none picks the right one; NA where none is asked
-        for, or there are no two to choose from."""
-        rank = asked_rank(view.user_padded, self.asked)
-        if rank is None:
+        """Decided by the first call, after the words that ask for it, which picks one of several such records; NA where
+        none is asked for, or no call picks one."""
+        if asked_rank(view.user_padded, self.asked) is None:
             return NOT_APPLICABLE
-        last = None
+        ranks = ((at, asked_rank(text, self.asked)) for at, text in view.each_padded)
+        since, rank = next(((at, rank) for at, rank in ranks if rank is not None), (0, 1))
         for call in view.by_tool.get(self.tool, ()):
-            for value in call.values.get(self.argument, ()):
+            for value in call.values.get(self.argument, ()) if call.at > since else ():
                 found = listed(view.by_tool.get(self.origin, ()), call, self.key, self.field, value)
-                if len(set(found.values())) < max(2, rank):
-                    continue
-                if found[value] == nth(found.values(), rank, self.most):
-                    return verdict(True, call.at)
-                last = call.at
-        return NOT_APPLICABLE if last is None else verdict(False, last)
+                if len(set(found.values())) >= max(2, rank):
+                    return verdict(found[value] == nth(found.values(), rank, self.most), call.at)
+        return NOT_APPLICABLE
 
 
 class Total(Statement):

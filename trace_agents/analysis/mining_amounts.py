@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from trace_agents.analysis.amounts import (
     CLOSE,
@@ -13,11 +14,9 @@ from trace_agents.analysis.amounts import (
     added,
     amounts,
     compared,
-    listed,
-    nth,
     numeric_fields,
 )
-from trace_agents.analysis.asking import asked_rank, asks_for_total, superlatives
+from trace_agents.analysis.asking import asks_for_total, superlatives
 from trace_agents.analysis.grammar import Statement
 from trace_agents.analysis.views import CallView, View
 from trace_agents.types import Label
@@ -52,12 +51,11 @@ def extremes(views: Sequence[View]) -> Iterator[Statement]:
     for view in views:
         terms = said[id(view)] & known
         for pick in _picks(view) if terms else ():
-            for term in terms:
-                picked.update((pick, most, term) for most in _ends(view, pick, term))
+            for most, term in product((False, True), sorted(terms)):
+                picked[pick, most, term] += _extreme(pick, most, term).judge(view).label is Label.PRESENT
     for (pick, most, term), count in sorted(picked.items()):
         if count >= _LEAST:
-            tool, argument, origin, key, field = pick
-            yield Extreme(tool=tool, argument=argument, origin=origin, key=key, field=field, most=most, asked=(term,))
+            yield _extreme(pick, most, term)
 
 
 def _picks(view: View) -> set[_Pick]:
@@ -88,16 +86,9 @@ def _keys(listing: CallView, values: tuple[str, ...]) -> list[str]:
     return [path for path in sorted(paths) if 1 < len(listing.fields[path]) == len(set(listing.fields[path]))]
 
 
-def _ends(view: View, pick: _Pick, term: str) -> set[bool]:
-    """Ends (the most: True) that calls of the trajectory pick."""
+def _extreme(pick: _Pick, most: bool, term: str) -> Extreme:
     tool, argument, origin, key, field = pick
-    rank, found = asked_rank(view.user_padded, (term,)) or 1, set()
-    for call in view.by_tool.get(tool, ()):
-        for value in call.values.get(argument, ()):
-            places = listed(view.by_tool.get(origin, ()), call, key, field, value)
-            if len(set(places.values())) >= max(2, rank):
-                found |= {most for most in (False, True) if places[value] == nth(places.values(), rank, most)}
-    return found
+    return Extreme(tool=tool, argument=argument, origin=origin, key=key, field=field, most=most, asked=(term,))
 
 
 def totals(views: Sequence[View]) -> Iterator[Statement]:

@@ -132,6 +132,11 @@ class View:
         return padded(self.user_text)
 
     @cached_property
+    def each_padded(self) -> tuple[tuple[int, str], ...]:
+        """(message index, padded tokens) of what the user said."""
+        return tuple((at, padded(text)) for at, text in self.user)
+
+    @cached_property
     def user_terms(self) -> frozenset[str]:
         """Stems and word pairs of the user's words."""
         return frozenset().union(*(terms(text) for _, text in self.user))
