@@ -138,6 +138,14 @@ async def test_the_verdict_stands_and_ends_the_tools(rooms: TasksetEnvironment) 
     await episode.close()
 
 
+async def test_an_episode_that_is_closed_unjudged_after_its_end_leaves_no_connection(rooms: TasksetEnvironment) -> None:
+    episode = await rooms.start(rooms.task("full"))
+    tools = episode._conversation.call.__self__  # type: ignore[union-attr]
+    assert (await episode.user_turn("Well.")).done
+    await episode.close()
+    assert tools._http.is_closed
+
+
 async def test_a_scripted_user_speaks_in_turn_and_is_scored_by_what_was_said(quiz: TasksetEnvironment) -> None:
     assert quiz.splits == {}
     task = quiz.generate(2)

@@ -228,9 +228,11 @@ class OutsideSession(vf.HarnessSession):
             return
         self._concluded = True
         conversation = self.harness.conversation
-        await conversation.verdict_asked()
-        await fill(self.trace, conversation.policy, conversation.judged, self.harness.stops)
-        await self.disconnect()
+        try:
+            await conversation.verdict_asked()
+            await fill(self.trace, conversation.policy, conversation.judged, self.harness.stops)
+        finally:  # An episode that is closed unjudged is cancelled where it waits.
+            await self.disconnect()
         await super().close()
 
     async def disconnect(self) -> None:
