@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mcp_servers.guard import GuardedEpisode
+from mcp_servers.guard import GuardedEpisode, failing
 from mcp_servers.user_tool import TalkingEpisode, UserTool
 from mcp_servers.wire import (
     ControlError,
@@ -23,7 +23,7 @@ from mcp_servers.wire import (
     TaskPage,
 )
 from trace_agents.environment import Environment, HasOracle, HasProvenance, PlaysFew
-from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
+from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import TaskInstance
 
 logger = logging.getLogger(__name__)
@@ -151,17 +151,12 @@ class EpisodeTable:
         await self._make_room()
         self._starting += 1
         try:
-            live = await self._start(task)
+            with failing(f"starting task {task.id!r}"):
+                live = await self._start(task)
         except TaskUnavailable as error:
             raise ControlError(ProblemCode.TASK_UNAVAILABLE, str(error)) from error
         except UsageError as error:
             raise ControlError(ProblemCode.INVALID, str(error)) from error
-        except InfrastructureError:
-            raise
-        except Exception as error:
-            raise InfrastructureError(
-                f"task {task.id!r} could not be started: {type(error).__name__}: {error}"
-            ) from error
         finally:
             self._starting -= 1
         self._live[live.id] = live

@@ -155,6 +155,8 @@ class Ledger:
     async def start(self, task: TaskInstance) -> LedgerEpisode:
         if task.data["amount"] == 13:
             raise RuntimeError("thirteen")
+        if task.data["amount"] == 14:
+            raise SystemExit("fourteen")
         self.episodes.append(LedgerEpisode(task))
         return self.episodes[-1]
 
@@ -162,7 +164,7 @@ class Ledger:
 def _task(task_id: str, seed: int, split: str | None) -> TaskInstance:
     rng = random.Random(seed)
     data = {"accounts": {"ann": rng.randrange(1000, 2000), "bob": rng.randrange(1000)}, "amount": rng.randrange(1, 500)}
-    data = data | {"amount": 13, "note": None} if seed == 13 else data
+    data = data | {"amount": seed, "note": None} if seed in (13, 14) else data
     prompt = f"Please move {data['amount']} from ann to bob."
     return TaskInstance(
         id=task_id, environment="ledger", split=split, seed=seed, prompt=prompt, capabilities=("moving",), data=data

@@ -151,7 +151,8 @@ POST_REFUSED = {
     b'{"seed": NaN}': (400, "bad_json", "the body is not JSON"),
     b"[" * 100_000: (400, "bad_json", "the body is not JSON: recursion limit exceeded"),
     b" " * (4 * 1024 * 1024 + 1): (413, "too_large", "the body is longer than 4194304 bytes: send less"),
-    b'{"seed": 13}': (500, "environment_failed", "task 'seed/13' could not be started: RuntimeError: thirteen"),
+    b'{"seed": 13}': (500, "environment_failed", "starting task 'seed/13' failed: RuntimeError: thirteen"),
+    b'{"seed": 14}': (500, "environment_failed", "starting task 'seed/14' failed: SystemExit: fourteen"),
 }
 REFUSED = [("GET", path, None, *refused) for path, refused in GET_REFUSED.items()]
 REFUSED += [("POST", "/episodes", body, *refused) for body, refused in POST_REFUSED.items()]

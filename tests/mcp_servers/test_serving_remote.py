@@ -116,7 +116,7 @@ def test_bad_requests_are_usage_errors_with_the_environments_words(ledger: Serve
 def test_failures_of_the_environment_arrive_as_infrastructure(ledger: Served) -> None:
     async def fail() -> None:
         remote = RemoteEnvironment(ledger.url)
-        with pytest.raises(InfrastructureError, match="'seed/13' could not be started: RuntimeError: thirteen"):
+        with pytest.raises(InfrastructureError, match="'seed/13' failed: RuntimeError: thirteen"):
             await remote.start(remote.generate(13))
         episode = await remote.start(remote.task("train/0"))
         with pytest.raises(InfrastructureError, match="the bank's back end is down"):

@@ -169,7 +169,7 @@ BAD_COMMANDS = {
     "give its task with --task ID or --seed N, one of the two": [LEDGER, "--stdio", "--task", "a", "--seed", "1"],
     "unknown task 'zz' of environment 'ledger': use for example 'train/0'": [LEDGER, "--stdio", "--task", "zz"],
     "seed -1 is negative: use 0 or more": [LEDGER, "--stdio", "--seed", "-1"],
-    "task 'seed/13' could not be started: RuntimeError: thirteen": [LEDGER, "--stdio", "--seed", "13"],
+    "starting task 'seed/13' failed: RuntimeError: thirteen": [LEDGER, "--stdio", "--seed", "13"],
     "--task 'train/0' is for --stdio: over HTTP, choose a task with POST": [LEDGER, "--task", "train/0"],
     "--port 65536 is out of range: give 0 (any free port) to 65535": [LEDGER, "--port", "65536"],
     "--host '192.0.2.1' is not an address of this machine": [LEDGER, "--host", "192.0.2.1"],
