@@ -22,7 +22,7 @@ from mcp_servers.wire import (
     TaskChoice,
     TaskPage,
 )
-from trace_agents.environment import Environment, HasOracle, HasProvenance, PlaysFew
+from trace_agents.environment import Closes, Environment, HasOracle, HasProvenance, PlaysFew
 from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import TaskInstance
 
@@ -233,9 +233,11 @@ class EpisodeTable:
         return len(expired)
 
     async def close(self) -> None:
-        """End every episode."""
+        """End every episode, and what the environment keeps."""
         for live in list(self._live.values()):
             await self._end(live, "ended with the server")
+        if isinstance(self.environment, Closes):
+            await self.environment.close()
 
     async def _make_room(self) -> None:
         await self.sweep()

@@ -158,6 +158,14 @@ class PlaysFew(Protocol):
 
 
 @runtime_checkable
+class Closes(Protocol):
+    """An environment that keeps something from episode to episode, such as processes, which end with the event loop."""
+
+    async def close(self) -> None:
+        """Free what is kept on the running event loop, before that ends; more episodes may be started all the same."""
+
+
+@runtime_checkable
 class KeepsRecord(Protocol):
     """An episode whose benchmark keeps more of it than its agent saw, such as the user's own tool calls."""
 

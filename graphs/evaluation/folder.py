@@ -189,6 +189,13 @@ def _check_same(root: Path, before: Question, now: Question) -> None:
         return
     then, wanted = (one.asked.model_dump() | one.model_dump(exclude={"asked", "version"}) for one in (before, now))
     name = next(name for name in then if then[name] != wanted[name])
+    if name == "provenance":
+        parts = dict.fromkeys([*before.provenance, *now.provenance])
+        changed = [part for part in parts if before.provenance.get(part) != now.provenance.get(part)]
+        raise UsageError(
+            f"{str(root)!r} holds results of the environment as it was before {', '.join(changed)} changed: choose "
+            "another --out, or remove that folder"
+        )
     shown = [repr(one[name]) if len(repr(one[name])) < 80 else "another" for one in (then, wanted)]
     raise UsageError(
         f"{str(root)!r} answers another question: its {name} is {shown[0]}, not {shown[1]}; choose another --out, or "

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import (
-    Benchmark,
     CheckSection,
     Description,
     Read,
@@ -41,7 +41,7 @@ def look(command: Sequence[str], url: str) -> tuple[Sequence[ToolSpec], str]:
     try:
         return asyncio.run(_look(benchmark))
     except InfrastructureError as error:
-        raise UsageError(f"{error}: give the --command that starts it, or the --url where it runs") from error
+        raise UsageError(f"{error}: mend the server, or give another --command or --url") from error
 
 
 async def _look(benchmark: Benchmark) -> tuple[Sequence[ToolSpec], str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import json
 import math
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mcp_servers.wrapped.description import Benchmark, TaskRow
-from mcp_servers.wrapped.live import run
+from mcp_servers.wrapped.benchmark import Benchmark
+from mcp_servers.wrapped.description import TaskRow
+from mcp_servers.wrapped.programs import run
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import import_attribute
 from trace_agents.types import Evaluation, Message, Record
@@ -56,9 +61,7 @@ class Checker:
             InfrastructureError: the checker fails, or gives no verdict.
         """
         if self._function is not None:
-            given = self._function(finished)
-            given = await given if inspect.isawaitable(given) else given
-            return verdict(given, f"checker {self._section.function!r}")
+            return verdict(await self._called(self._function, finished), f"checker {self._section.function!r}")
         if self._section.command:
             command = [
                 self._benchmark.filled(part, finished.folder, finished.task.id) for part in self._section.command
@@ -67,6 +70,26 @@ class Checker:
             told = await run(command, place, finished.model_dump_json(), "[check] command")
             return verdict(_parsed(told, command), f"[check] command {' '.join(command)!r}")
         return self._compared(finished.state, gold_state or ())
+
+    async def _called(self, function: Check, finished: Finished) -> Any:
+        """What the function gives, in a thread of its own, so that one that computes for ever holds nobody up.
+
+        Raises:
+            InfrastructureError: it raises, or takes too long.
+        """
+        named = f"checker {self._section.function!r}"
+        try:
+            async with asyncio.timeout(self._section.timeout_s) as limit:
+                given = await _in_thread(function, finished)
+                return await given if inspect.isawaitable(given) else given
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise InfrastructureError(f"{named} took longer than {self._section.timeout_s:g} s") from error
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+            raise InfrastructureError(f"{named} raised {type(error).__name__}: {error} ({place})") from error
 
     def _compared(self, state: tuple[Any, ...], gold_state: tuple[Any, ...]) -> Evaluation:
         ignored = frozenset(self._section.ignore)
@@ -77,6 +100,29 @@ class Checker:
             parts[name] = float(_without(found, ignored) == _without(wanted, ignored))
         success = all(parts.values())
         return Evaluation(reward=float(success), success=success, breakdown=parts)
+
+
+async def _in_thread(function: Check, finished: Finished) -> Any:
+    """What the function returns or raises. Its thread does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def tell(set_it: Callable[[Any], None], value: Any) -> None:
+        if not answer.done():
+            set_it(value)
+
+    def run_it() -> None:
+        with contextlib.suppress(RuntimeError):  # The loop has closed: nobody waits any more.
+            try:
+                given = function(finished)
+            except BaseException as error:
+                told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+                loop.call_soon_threadsafe(tell, answer.set_exception, told)
+            else:
+                loop.call_soon_threadsafe(tell, answer.set_result, given)
+
+    threading.Thread(target=run_it, name="checker", daemon=True).start()
+    return await answer
 
 
 def verdict(given: Any, source: str) -> Evaluation:

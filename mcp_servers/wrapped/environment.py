@@ -10,8 +10,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from mcp_servers.wrapped.alias import Alias
+from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.checker import Checker, Finished
-from mcp_servers.wrapped.description import Benchmark, Call, TaskRow
+from mcp_servers.wrapped.description import Call, TaskRow
 from mcp_servers.wrapped.live import LiveServer
 from mcp_servers.wrapped.turns import Turns
 from mcp_servers.wrapped.users import User, Users
@@ -111,6 +112,11 @@ class WrappedEnvironment(Environment):
         self._kept.setdefault(asyncio.get_running_loop(), []).append(live)
         return None
 
+    async def close(self) -> None:
+        """End the servers that are kept on the running event loop."""
+        for live in self._kept.pop(asyncio.get_running_loop(), []):
+            await live.close()
+
     def _gold_actions(self, task: TaskInstance) -> Sequence[Action]:
         gold = self._benchmark.rows[self.task(task.id).id].gold
         if gold is None:
@@ -173,6 +179,7 @@ class WrappedEpisode(Episode):
         self._alias = Alias(environment._benchmark.described.reset.folder_as, live.folder)
         self.task = task
         self.tools = [self._alias.spec(spec) for spec in environment._offered(live.tools)]
+        self._offered = [spec.name for spec in self.tools]
         self.policy = self._alias.outward(environment._policy(live))
         self._environment = environment
         self._live = live
@@ -181,7 +188,10 @@ class WrappedEpisode(Episode):
         self._closed = False
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """The server's answer."""
+        """The server's answer; a tool that is not offered never reaches it."""
+        if name not in self._offered:
+            known = ", ".join(map(repr, self._offered)) or "none"
+            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
         return self._alias.result(await self._live.call(name, self._alias.inward(arguments)))
 
     async def user_turn(self, message: str) -> UserTurn:

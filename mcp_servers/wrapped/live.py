@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,7 +24,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_servers.client import HeldClient
 from mcp_servers.server import tool_result, tool_spec
 from mcp_servers.tls import tls_context
-from mcp_servers.wrapped.description import Benchmark, Call, Read, TaskRow
+from mcp_servers.wrapped.benchmark import Benchmark
+from mcp_servers.wrapped.description import Call, Read, TaskRow
+from mcp_servers.wrapped.programs import last_words, run
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import ToolResult, ToolSpec
 
@@ -31,6 +34,18 @@ _GONE = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 """Codes of errors that the client makes itself; all others are the server's answers."""
 _WORDS = 2000
 """Bytes of a program's last words that an error looks at."""
+
+
+class _OneLine(logging.Filter):
+    """A server's line that is no message of the protocol, such as a greeting, is worth a line and no traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, without its traceback."""
+        record.exc_info = record.exc_text = None
+        return True
+
+
+_ONE_LINE = _OneLine()
 
 
 class LiveServer:
@@ -60,6 +75,7 @@ class LiveServer:
         Raises:
             InfrastructureError: the state cannot be laid out, or the server cannot be reached.
         """
+        logging.getLogger("mcp.client.stdio").addFilter(_ONE_LINE)
         live = cls(benchmark, row)
         try:
             await live._connect()
@@ -215,55 +231,12 @@ def _tail(said: IO[bytes]) -> str:
     return os.pread(said.fileno(), _WORDS, max(0, end - _WORDS)).decode(errors="replace")
 
 
-async def run(command: Sequence[str], place: tuple[Path, float], given: str, what: str) -> str:
-    """The output of a program that is given `given` on standard input.
-
-    Args:
-        command: program and arguments.
-        place: the folder it runs in, and the seconds it may take.
-        given: its input.
-        what: what errors call it.
-
-    Raises:
-        InfrastructureError: it cannot be run, fails, or takes too long.
-    """
-    folder, seconds = place
-    named = f"{what} {' '.join(command)!r}"
-    pipe = asyncio.subprocess.PIPE
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, env=_variables()
-        )
-    except OSError as error:
-        raise InfrastructureError(f"{named} cannot be run: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(seconds):
-            out, said = await process.communicate(given.encode())
-    except BaseException as error:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        if not isinstance(error, TimeoutError):
-            raise
-        raise InfrastructureError(f"{named} took longer than {seconds:g} s") from None
-    if process.returncode:
-        words = last_words(said.decode(errors="replace"))
-        raise InfrastructureError(f"{named} ended with {process.returncode}{words}")
-    return out.decode(errors="replace")
-
-
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def last_words(said: str) -> str:
-    """The last line of what a program said, for an error; empty where it said nothing."""
-    lines = said.strip().splitlines()
-    return f" (its last words: {lines[-1].strip():.300})" if lines else ""
 
 
 async def _all_tools(client: Client) -> tuple[ToolSpec, ...]:
@@ -275,11 +248,6 @@ async def _all_tools(client: Client) -> tuple[ToolSpec, ...]:
         cursor = page.next_cursor
         if not cursor:
             return tuple(tools)
-
-
-def _variables() -> dict[str, str]:
-    """This process's environment variables, without the project's own: a control token is not the server's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TRACE_AGENTS_")}
 
 
 def _value(text: str) -> Any:

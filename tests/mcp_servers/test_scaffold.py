@@ -92,6 +92,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
         ["shop", "--route", "clas"],
         "unknown route 'clas': use one of " + ", ".join(map(repr, ROUTES)),
     ),
+    "a server for a class": (["shop", "--route", "class", "--command", "node x"], "a server is for route 'server'"),
     "half a quotation": (["shop", "--command", "node 'a"], "is no command line"),
     "a server that does not run": (["shop", "--command", f"{sys.executable} -c 0"], "failed while connecting"),
     "a program that is not there": (["shop", "--command", "no-such-program"], "no-such-program"),

@@ -18,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_environment import Ledger
 
+from mcp_servers.episodes import EpisodeTable
 from mcp_servers.memory import connect
 from mcp_servers.remote import RemoteEnvironment
 from mcp_servers.server import tool_result
+from mcp_servers.wire import TaskChoice
 from mcp_servers.wrapped import WrappedEnvironment
 from mcp_servers.wrapped.checker import verdict
 from mcp_servers.wrapped.turns import Turns
+from trace_agents.cli import main
 from trace_agents.environment import Environment, Episode, HasOracle, HasProvenance, PlaysFew, at_once
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import load_environment
@@ -88,6 +91,11 @@ async def test_a_server_that_knows_of_no_benchmark_is_played_and_judged(tmp_path
         assert [spec.name for spec in episode.tools] == ["add", "words", "crash", "picture"]
         assert episode.policy == f"Keep words in {episode._live.folder}."
         assert (await episode.evaluate(())).success is False
+        hidden = await episode.call("clear", {})
+        assert (hidden.is_error, hidden.content) == (
+            True,
+            "unknown tool 'clear': use one of 'add', 'words', 'crash', 'picture'",
+        )
         assert (await episode.call("add", {"word": "tree"})).content.startswith("added tree")
         assert (await episode.evaluate(())) == Evaluation(reward=1.0, success=True, breakdown={"words": 1.0})
         assert await words(beside) == []
@@ -197,6 +205,95 @@ async def test_functions_and_programs_judge_state_folder_and_conversation(
         await episode.close()
     assert half == Evaluation(reward=0.5, success=False, breakdown={"words": 1.0, "thanks": 0.0})
     assert full == Evaluation(reward=1.0, success=True, breakdown={"words": 1.0, "thanks": 1.0})
+
+
+BROKEN = """\
+import os, subprocess, sys, time
+
+def raises(finished):
+    return finished.task.data["no such key"]
+
+def exits(finished):
+    sys.exit("enough")
+
+def computes(finished):
+    while not os.path.exists(finished.folder / "never"):
+        pass
+
+if __name__ == "__main__":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    open(sys.argv[1], "w").write(str(child.pid))
+    time.sleep(600)
+"""
+BROKEN_CHECKERS: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "it raises": ({"function": "check.py:raises"}, r"checker .* raised KeyError: 'no such key' \(check.py, line 4\)"),
+    "it exits": ({"function": "check.py:exits"}, "checker 'check.py:exits' raised RuntimeError: SystemExit: enough"),
+    "it never ends": ({"function": "check.py:computes", "timeout_s": 0.2}, "checker .* took longer than 0.2 s"),
+    "its program never ends": ({"command": ["{python}", "check.py", "{here}/child"], "timeout_s": 2}, "than 2 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("checker", "message"), BROKEN_CHECKERS.values(), ids=BROKEN_CHECKERS)
+async def test_a_checker_that_breaks_costs_the_episode_its_verdict_and_leaves_nothing(
+    tmp_path: Path, checker: Mapping[str, Any], message: str
+) -> None:
+    (tmp_path / "check.py").write_text(BROKEN)
+    environment = opened(tmp_path, check=checker)
+    episode = await environment.start(environment.task("a"))
+    try:
+        with pytest.raises(InfrastructureError, match=message):
+            await episode.evaluate(())
+    finally:
+        (episode._live.folder / "never").touch()
+        await episode.close()
+    if "command" in checker:
+        child = int((tmp_path / "child").read_text())
+        status = Path(f"/proc/{child}/status")
+        assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+async def test_what_is_kept_ends_with_the_server_that_plays_it(tmp_path: Path) -> None:
+    environment = opened(tmp_path, reset={"calls": [{"name": "clear"}], "keep": True}, check={"reads": READS["reads"]})
+    table = EpisodeTable(environment)
+    live = await table.create(TaskChoice(task_id="a"))
+    folder = live.guarded._episode._live.folder
+    await table.delete(live.id)
+    assert folder.exists()
+    await table.close()
+    assert not folder.exists()
+
+
+async def test_a_line_that_is_no_message_is_told_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = f"import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path({str(SERVER)!r}, None, '__main__')"
+    noisy = ["{python}", "-c", f"print('Welcome!', flush=True); {start}", "shelf", "{folder}/words"]
+    environment = opened(tmp_path, server={"command": noisy})
+    episode = await environment.start(environment.task("a"))
+    await episode.close()
+    told = [record.exc_info for record in caplog.records if record.name == "mcp.client.stdio"]
+    assert told == [None, None]  # The gold actions' server, and the episode's.
+
+
+def test_an_evaluation_of_the_benchmark_as_it_was_is_told_from_one_of_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path)
+    asked = [
+        "evaluate",
+        str(path),
+        "--split",
+        "test",
+        "--agent",
+        "do-nothing",
+        "--no-floors",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(asked) == 0
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(TASK | {"replies": ["Thanks."]}))
+    assert main(asked) == 2
+    assert "holds results of the environment as it was before tasks changed: choose another" in capsys.readouterr().err
 
 
 VERDICTS: Mapping[str, tuple[Any, Evaluation | str]] = {
@@ -402,6 +499,8 @@ DESCRIPTIONS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a checker of no file": ({"check": {"function": "nowhere.py:check"}}, "checker file '.*nowhere.py' does not exist"),
     "a checker of no name": ({"check": {"function": "check.py"}}, r"\[check\] function 'check.py' names no function"),
     "a checker of a number": ({"check": {"function": "math:pi"}}, r"\[check\] function 'math:pi' is a float"),
+    "a misspelt placeholder": ({"server": {"command": ["{python}", "{foldr}/x"]}}, "unknown placeholder .* '{foldr}'"),
+    "a hidden gold tool": ({"tools": {"hide": ["add"]}}, r"gold action 'add' of task 'a' is a tool"),
     "no snapshot": ({"reset": {"snapshot": "gone"}}, "snapshot = 'gone' in .*: there is no"),
     "kept without a reset": ({"reset": {"keep": True}}, r"\[reset\] keep is for a server"),
     "a word for a time": ({"server": {"command": COMMAND, "timeout_s": "long"}}, "server.timeout_s = 'long' in"),

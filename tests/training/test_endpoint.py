@@ -22,7 +22,7 @@ from verifiers.v1.types import SamplingConfig
 
 from trace_agents.cli import main
 from trace_agents.cli.serve import listen
-from trace_agents.endpoint import ModelEndpoint, Sampling
+from trace_agents.endpoint import Completion, ModelEndpoint, Sampling
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Message, ToolCall, ToolSpec
 from training.chat import ChatFormat
@@ -107,15 +107,21 @@ async def serving(engine: Engine, base: Path) -> AsyncIterator[str]:
         await task
 
 
+def assert_same(one: Completion, other: Completion) -> None:
+    """Equal but for the last bits of float32: a processor's kernels may sum in another order from call to call."""
+    assert one.model_copy(update={"logprobs": ()}) == other.model_copy(update={"logprobs": ()})
+    assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
 async def test_over_http_everything_is_exactly_as_in_process(engine: Engine, remote: RemoteEndpoint) -> None:
     assert isinstance(remote, ModelEndpoint)
     assert await remote.models() == await engine.models() == ["tiny", "plain", "caller"]
     sampling = Sampling(temperature=0.9, top_p=0.95, max_tokens=12, stop_token_ids=(7, 8), seed=5)
     for model in await engine.models():
         local = await engine.generate(PROMPT, model, sampling)
-        assert await remote.generate(PROMPT, model, sampling) == local
+        assert_same(await remote.generate(PROMPT, model, sampling), local)
         stopping = sampling.model_copy(update={"stop_token_ids": (local.token_ids[3],)})
-        assert await remote.generate(PROMPT, model, stopping) == await engine.generate(PROMPT, model, stopping)
+        assert_same(await remote.generate(PROMPT, model, stopping), await engine.generate(PROMPT, model, stopping))
         candidates = [3, 299, 3, 50]
         assert await remote.score_next(PROMPT, candidates, model) == await engine.score_next(PROMPT, candidates, model)
 

@@ -13,7 +13,9 @@ from trace_agents.errors import UsageError
 
 def new_benchmark(
     name: Annotated[str, typer.Argument(help="Its name, such as 'my-benchmark'.")],
-    route: Annotated[str, typer.Option(help="'class': a Python class; 'server': an existing MCP server.")] = "class",
+    route: Annotated[
+        str | None, typer.Option(help="'class': a Python class (default); 'server': an existing MCP server.")
+    ] = None,
     command: Annotated[str, typer.Option(help="With 'server': what starts it, speaking over standard input.")] = "",
     url: Annotated[str, typer.Option(help="With 'server': where it runs already.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the files; by default one of the name.")] = None,
@@ -28,9 +30,9 @@ def new_benchmark(
         words = tuple(shlex.split(command))
     except ValueError as error:
         raise UsageError(f"--command {command!r} is no command line ({error}): mend its quotation marks") from error
-    route = "server" if words or url else route
     folder = out or Path(name)
-    paths = write(Wanted(name=name, route=route, command=words, url=url, folder=folder))
+    chosen = route or ("server" if words or url else "class")
+    paths = write(Wanted(name=name, route=chosen, command=words, url=url, folder=folder))
     for path in paths:
         print(path)
     print(f"\nnext: cd {folder}; see README.md there, and docs/add-a-benchmark.md")

@@ -41,6 +41,8 @@ class ParkingEpisode:
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Run a tool; arguments fit its schema already when they come over MCP."""
+        if name not in [spec.name for spec in TOOLS]:
+            return ToolResult(content=f"no tool {name!r}", is_error=True)
         permit = self._permits.get(str(arguments.get("plate")))
         if permit is None:
             return ToolResult(content=f"no permit for {arguments.get('plate')!r}", is_error=True)

@@ -1,0 +1,225 @@
+"""The files of a benchmark that is an existing MCP server, read and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError
+
+from mcp_servers.wrapped.description import Call, Description, TaskRow
+from trace_agents.errors import UsageError, unknown
+from trace_agents.files import digest, digest_file, read_lines
+
+PLACEHOLDERS = ("folder", "here", "python", "task")
+"""What commands may name in braces."""
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
+_BRACED = re.compile(r"(?<!\$)\{([a-z_]+)\}")
+
+
+class Benchmark:
+    """A description with its folder and its tasks."""
+
+    def __init__(self, path: Path, described: Description, rows: Iterable[TaskRow]) -> None:
+        """The benchmark that `described` describes; `path` is the description's file, there or not."""
+        self.path = path
+        self.here = path.resolve().parent
+        self.described = described
+        self.rows: Mapping[str, TaskRow] = {row.id: row for row in rows}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The description at `path` and its tasks, all of it checked.
+
+        Raises:
+            UsageError: a file is missing, a key is unknown, a value is wrong, or a task cannot be judged.
+        """
+        described = _read_description(path)
+        made = cls(path, described, ())
+        made.rows = _read_rows(made.file("tasks", described.tasks))
+        made._check()
+        return made
+
+    def file(self, key: str, name: str) -> Path:
+        """The file or folder `name` of the description.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.here / name
+        if not found.exists():
+            raise UsageError(f"{key} = {name!r} in {str(self.path)!r}: there is no {str(found)!r}; mend the path")
+        return found
+
+    def filled(self, text: str, folder: Path | None = None, task: str = "") -> str:
+        """`text` with its placeholders replaced."""
+        values = {"python": sys.executable, "here": str(self.here), "task": task, "folder": str(folder or "")}
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request headers of a server at a URL.
+
+        Raises:
+            UsageError: a variable that one names is not set.
+        """
+        return {name: _expanded(f"header {name!r}", value) for name, value in self.described.server.headers.items()}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables of a server that a command starts.
+
+        Raises:
+            UsageError: a variable that one names is not set.
+        """
+        return {name: _expanded(f"env {name!r}", value) for name, value in self.described.server.env.items()}
+
+    def provenance(self) -> dict[str, str]:
+        """Part -> SHA-256: the description, its tasks, and each file that it names."""
+        described = self.described
+        parts = {"description": self.path.name, "tasks": described.tasks, "policy": described.policy}
+        parts |= {"snapshot": described.reset.snapshot, "checker": described.check.function.rpartition(":")[0]}
+        found = {kind: self.here / name for kind, name in parts.items() if name}
+        hashes = {kind: digest_file(path) for kind, path in found.items() if path.exists()}
+        folders = sorted({row.snapshot for row in self.rows.values() if row.snapshot})
+        if folders:
+            hashes["task snapshots"] = digest([[name, digest_file(self.here / name)] for name in folders])
+        return hashes
+
+    def _check(self) -> None:
+        described = self.described
+        if described.policy:
+            self.file("policy", described.policy)
+        if described.reset.snapshot:
+            self.file("snapshot", described.reset.snapshot)
+        for row in self.rows.values():
+            if row.snapshot:
+                self.file(f"snapshot of task {row.id!r}", row.snapshot)
+            self._check_gold(row)
+            if described.check.compares and row.gold is None:
+                remedy = "give it 'gold', or give [check] a 'function' or a 'command'"
+                raise UsageError(
+                    f"task {row.id!r} in {described.tasks!r} has no gold actions to compare with: {remedy}"
+                )
+        server = described.server
+        for text in (
+            *server.command,
+            server.cwd,
+            *server.env.values(),
+            *described.reset.command,
+            *described.check.command,
+        ):
+            self._check_placeholders(text)
+        commands = {"server": described.server.command, "reset": described.reset.command}
+        for section, command in (commands | {"check": described.check.command}).items():
+            self._check_command(section, command)
+        _ = self.headers, self.env
+
+    def _check_placeholders(self, text: str) -> None:
+        for word in _BRACED.findall(text):
+            if word not in PLACEHOLDERS:
+                raise unknown(
+                    f"placeholder in {text!r} of {str(self.path)!r}",
+                    f"{{{word}}}",
+                    [f"{{{one}}}" for one in PLACEHOLDERS],
+                )
+
+    def _check_gold(self, row: TaskRow) -> None:
+        """The gold actions call no tool that agents are not offered."""
+        tools = self.described.tools
+        for action in row.gold or ():
+            hidden = isinstance(action, Call) and (
+                action.name in tools.hide or (tools.offer and action.name not in tools.offer)
+            )
+            if isinstance(action, Call) and hidden:
+                raise UsageError(
+                    f"gold action {action.name!r} of task {row.id!r} is a tool that [tools] hides: mend one of them"
+                )
+
+    def _check_command(self, section: str, command: tuple[str, ...]) -> None:
+        if not command:
+            return
+        program = self.filled(command[0])
+        if "{folder}" not in command[0] and shutil.which(program, path=self._search()) is None:
+            raise UsageError(
+                f"command {command[0]!r} of [{section}] in {str(self.path)!r} is no program here: install it, or give "
+                "its path ('{python}' is the Python that runs this)"
+            )
+
+    def _search(self) -> str:
+        """Where programs are looked for: as a process would, and in the description's folder."""
+        return os.pathsep.join([os.environ.get("PATH", os.defpath), str(self.here)])
+
+
+def _read_description(path: Path) -> Description:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"environment file {str(path)!r} does not exist: give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{str(path)!r} is not TOML: {error}") from error
+    try:
+        return Description.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(explained(error, Description, repr(str(path)))) from error
+
+
+def _read_rows(path: Path) -> dict[str, TaskRow]:
+    rows = []
+    for number, data in read_lines(path):
+        try:
+            rows.append(TaskRow.model_validate(data))
+        except ValidationError as error:
+            raise UsageError(explained(error, TaskRow, f"line {number} of {str(path)!r}")) from error
+    if not rows:
+        raise UsageError(f"task file {str(path)!r} is empty: give a task, as JSON, on each line")
+    for task_id, count in Counter(row.id for row in rows).items():
+        if count > 1:
+            raise UsageError(f"task {task_id!r} is {count} times in {str(path)!r}: ids are unique")
+    return {row.id: row for row in rows}
+
+
+def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str:
+    """The first problem in one line: where, what was given, and what is allowed there."""
+    # A misspelt name explains a missing one, so it goes first.
+    problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    location = [part for part in problem["loc"] if part not in ("str", "Call")]
+    place = ".".join(map(str, location)) or "it"
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(repr(name) for name in _fields(kind, location[:-1]))
+        return f"unknown key {place!r} in {source}: use one of {known}"
+    if problem["type"] == "missing":
+        return f"missing key {place!r} in {source}: add it"
+    if problem["type"] == "value_error":
+        where = f"[{place}] of " if location else ""
+        return f"{where}{source}: {problem['ctx']['error']}"
+    return f"{place} = {problem['input']!r:.80} in {source}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _fields(kind: type[BaseModel], location: list[Any]) -> Iterator[str]:
+    """Names of the fields at `location` below `kind`."""
+    for part in location:
+        if isinstance(part, str):
+            annotation = kind.model_fields[part].annotation
+            inner = [one for one in (annotation, *getattr(annotation, "__args__", ())) if isinstance(one, type)]
+            kind = next((one for one in inner if issubclass(one, BaseModel)), Call)
+    yield from sorted(kind.model_fields)
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def _expanded(what: str, value: str) -> str:
+    def given(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise UsageError(f"{what} of [server] needs the environment variable {found[1]!r}: set it")
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(given, value)
