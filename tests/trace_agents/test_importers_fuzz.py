@@ -79,7 +79,7 @@ def reading(form: Format, row: Row, column: str | None) -> Trajectory | str:
 def test_any_object_gives_a_trajectory_or_a_reason(name: str, tmp_path: Path) -> None:
     form = FORMATS[name]
 
-    @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(row=rows_for(name), context=rows_for(name), column=st.sampled_from([None, "reward", "info.x", "success"]))
     def check(row: dict[str, Any], context: dict[str, Any], column: str | None) -> None:
         form.looks_like(row)
@@ -107,7 +107,7 @@ def test_any_file_gives_a_report_or_one_line_of_what_is_wrong(tmp_path: Path) ->
     every = sorted(words | set(HOLDERS) | {"info", "env", "cursors"})
     path, names = tmp_path / "any.json", st.sampled_from([None, *FORMATS])
 
-    @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(value=json_of(every), indent=st.sampled_from([None, 1]), cut=st.integers(0, 3), name=names)
     def check(value: Any, indent: int | None, cut: int, name: str | None) -> None:
         text = json.dumps(value, indent=indent)
