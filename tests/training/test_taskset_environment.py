@@ -124,8 +124,9 @@ async def test_a_closed_episode_leaves_no_server(odd: TasksetEnvironment) -> Non
     pid = int((await episode.call("odd_process", {})).content)
     await episode.close()
     await episode.close()
-    while the_nursery().alive(pid):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        while the_nursery().alive(pid):
+            await asyncio.sleep(0)
 
 
 async def test_the_verdict_stands_and_ends_the_tools(rooms: TasksetEnvironment) -> None:

@@ -22,7 +22,8 @@ def new_benchmark(
 ) -> None:
     """Write the files of a new benchmark, which conforms and can be evaluated as it stands.
 
-    With --command or --url, route 'server' looks at your MCP server and lists its tools for you.
+    With --command or --url it looks at your own MCP server, lists its tools, and leaves the tasks to you: until one is
+    written, `conform` fails at `idle`.
     """
     from mcp_servers.scaffold import Wanted, write
 
