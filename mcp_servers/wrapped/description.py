@@ -93,8 +93,9 @@ class ResetSection(Record):
     keep: bool = False
     """Keep the process of an ended episode for the next one: its folder is emptied, and all of the above is done again.
     Faster, for a server that can be reset so."""
-    folder_as: str = ""
-    """What agents read and write for the path of the episode's own folder, such as `/data`; empty: the path itself."""
+    folder_as: str = "/episode-folder"
+    """What agents, task file and checker read and write for the path of the episode's own folder, which differs from
+    episode to episode; empty leaves the path as it is."""
     at_once: int | None = Field(default=None, ge=1)
     """Episodes that may be live together; by default 16, or 1 where they share a server."""
     by_connection: bool = False
@@ -184,7 +185,7 @@ class Description(Record):
             raise ValueError("[reset] keep is for a server that 'command' starts and snapshot, command or calls reset")
         if reset.keep and any("{task}" in text for text in (*server.command, *server.env.values(), server.cwd)):
             raise ValueError("[server] names {task}, which changes while [reset] keep keeps the process: use {folder}")
-        if reset.folder_as and server.url:
+        if server.url and "folder_as" in reset.model_fields_set:
             raise ValueError("[reset] folder_as is for a server that 'command' starts")
         return self
 
@@ -192,6 +193,11 @@ class Description(Record):
     def shared(self) -> bool:
         """Episodes share one server."""
         return bool(self.server.url) and not self.reset.by_connection
+
+    @property
+    def folder_as(self) -> str:
+        """The name of the episode's own folder; empty where the server does not know it."""
+        return "" if self.server.url else self.reset.folder_as
 
     @property
     def at_once(self) -> int:

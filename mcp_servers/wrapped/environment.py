@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.checker import Checker, Finished
 from mcp_servers.wrapped.description import Call, TaskRow
@@ -176,11 +175,10 @@ class WrappedEpisode(Episode):
         live: LiveServer,
         gold_state: tuple[Any, ...] | None,
     ) -> None:
-        self._alias = Alias(environment._benchmark.described.reset.folder_as, live.folder)
         self.task = task
-        self.tools = [self._alias.spec(spec) for spec in environment._offered(live.tools)]
+        self.tools = environment._offered(live.tools)
         self._offered = [spec.name for spec in self.tools]
-        self.policy = self._alias.outward(environment._policy(live))
+        self.policy = environment._policy(live)
         self._environment = environment
         self._live = live
         self._gold_state = gold_state
@@ -192,7 +190,7 @@ class WrappedEpisode(Episode):
         if name not in self._offered:
             known = ", ".join(map(repr, self._offered)) or "none"
             return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
-        return self._alias.result(await self._live.call(name, self._alias.inward(arguments)))
+        return await self._live.call(name, arguments)
 
     async def user_turn(self, message: str) -> UserTurn:
         """The simulated user's answer."""

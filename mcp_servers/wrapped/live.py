@@ -24,6 +24,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_servers.client import HeldClient
 from mcp_servers.server import tool_result, tool_spec
 from mcp_servers.tls import tls_context
+from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import Call, Read, TaskRow
 from mcp_servers.wrapped.programs import last_words, run
@@ -56,6 +57,8 @@ class LiveServer:
         self.row = row
         self.folder: Path
         """The episode's own folder, gone when the server is closed."""
+        self.alias: Alias
+        """Its name to everybody but the server."""
         self.tools: Sequence[ToolSpec] = ()
         """All tools of the server."""
         self.instructions = ""
@@ -108,11 +111,13 @@ class LiveServer:
         """
         try:
             client = await self._held.connected()
-            return tool_result(await client.call_tool(name, dict(arguments), read_timeout_seconds=self._seconds))
+            given = self.alias.inward(dict(arguments))
+            result = await client.call_tool(name, given, read_timeout_seconds=self._seconds)
+            return self.alias.result(tool_result(result))
         except MCPError as error:
             if error.code in _GONE:
                 raise self._failed(f"during tool {name!r}", error) from error
-            return ToolResult(content=str(error), is_error=True)
+            return ToolResult(content=self.alias.outward(str(error)), is_error=True)
         except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
             raise self._failed(f"during tool {name!r}", error) from error
         except asyncio.CancelledError:
@@ -145,11 +150,12 @@ class LiveServer:
             return _value(result.content) if result.structured is None else result.structured
         try:
             client = await self._held.connected()
-            found = await asyncio.wait_for(client.read_resource(str(read.resource)), self._seconds)
+            uri = self.alias.inward(str(read.resource))
+            found = await asyncio.wait_for(client.read_resource(uri), self._seconds)
         except (MCPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
             raise self._failed(f"reading resource {read.resource!r}", error) from error
         parts = [one.text if isinstance(one, types.TextResourceContents) else one.blob for one in found.contents]
-        return _value("\n".join(parts))
+        return _value(self.alias.outward("\n".join(parts)))
 
     async def close(self) -> None:
         """End the connection and what was started for it. Idempotent."""
@@ -161,6 +167,7 @@ class LiveServer:
         with tempfile.TemporaryDirectory(prefix="trace-agents-episode-", ignore_cleanup_errors=True) as folder:
             # Without links, as a server may state the folder as the system knows it.
             self.folder = Path(folder).resolve()
+            self.alias = Alias(self._benchmark.described.folder_as, self.folder)
             await self._lay_out()
             async with self._transport() as transport, Client(transport, cache=None) as client:
                 yield client
@@ -206,7 +213,8 @@ class LiveServer:
             raise
         except Exception as error:  # A server of someone else's may fail in any way while it starts.
             raise self._failed("while connecting", error) from error
-        self.instructions = client.instructions or ""
+        self.tools = [self.alias.spec(spec) for spec in self.tools]
+        self.instructions = self.alias.outward(client.instructions or "")
 
     async def _make_state(self) -> None:
         for call in (*self._benchmark.described.reset.calls, *self.row.setup):

@@ -89,7 +89,7 @@ async def test_a_server_that_knows_of_no_benchmark_is_played_and_judged(tmp_path
     beside = await environment.start(task)
     try:
         assert [spec.name for spec in episode.tools] == ["add", "words", "crash", "picture"]
-        assert episode.policy == f"Keep words in {episode._live.folder}."
+        assert episode.policy == "Keep words in /episode-folder."
         assert (await episode.evaluate(())).success is False
         hidden = await episode.call("clear", {})
         assert (hidden.is_error, hidden.content) == (
@@ -129,6 +129,26 @@ async def test_agents_read_what_the_server_says_and_reach_only_what_they_are_off
         assert (episode._live.folder / "words").read_text() == f"{episode._live.folder}/x\n"
     finally:
         await episode.close()
+
+
+async def test_gold_actions_setup_and_reads_write_the_folders_name_too(tmp_path: Path) -> None:
+    named = {"name": "add", "arguments": {"word": "/episode-folder/tree"}}
+    task = TASK | {"setup": [named], "gold": [named]}
+    environment = opened(tmp_path, [task], check=READS | {"reads": [*READS["reads"], {"resource": "shelf://words"}]})
+    episode = await environment.start(environment.task("a"))
+    try:
+        assert (episode._live.folder / "words").read_text() == f"{episode._live.folder}/tree\n"
+        await episode.call("add", named["arguments"])
+        assert (await episode.evaluate(())).success
+    finally:
+        await episode.close()
+
+
+async def test_a_folder_without_a_name_is_read_as_it_is(tmp_path: Path) -> None:
+    environment = opened(tmp_path, reset={"folder_as": ""})
+    episode = await environment.start(environment.task("a"))
+    assert episode.policy == f"Keep words in {episode._live.folder}."
+    await episode.close()
 
 
 async def test_a_kept_process_begins_each_episode_anew_unless_it_has_failed(tmp_path: Path) -> None:
