@@ -19,3 +19,9 @@ def malformed_call(call: ToolCall, names: Sequence[str]) -> ToolResult | None:
     else:
         problem = 'tool call is not JSON with "name" and "arguments"'
     return ToolResult(content=json.dumps({"error": problem}), is_error=True)
+
+
+def unknown_tool(name: str, names: Sequence[str]) -> ToolResult:
+    """What a server that offers `names` answers a call of another tool."""
+    known = ", ".join(map(repr, names)) or "none"
+    return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)

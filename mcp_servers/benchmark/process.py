@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from mcp_servers.said import in_brackets, tail
 from trace_agents.errors import InfrastructureError, UsageError
 
 FOLDER = Path(__file__).with_name("worker")
@@ -24,8 +25,6 @@ LONGEST_LINE = 256 * 2**20
 """Bytes of the longest answer that is read."""
 LOADING_S = 600.0
 """Seconds that a worker may take to load: what it builds once takes seconds alone, and minutes on a busy machine."""
-LONGEST_WORDS = 64 * 2**10
-"""Bytes of what a worker said last that are looked at for its last line."""
 GRACE_S = 5.0
 """Seconds after a session should have ended itself until it is given up."""
 
@@ -160,8 +159,7 @@ class Worker:
         self._control = self._end = None
 
     def _ended(self, do: str) -> str:
-        said = _last_line(self._log) if self._log is not None and not self._log.closed else ""
-        words = f" (its last words: {said})" if said else ""
+        words = in_brackets(tail(self._log)) if self._log is not None and not self._log.closed else ""
         ended = f"benchmark {self.program.benchmark!r} ended during {do!r}"
         return f"{ended}: it crashed, or took longer than {self.program.seconds:g} s{words}"
 
@@ -208,13 +206,6 @@ def _value(program: Program, answer: Mapping[str, Any], do: str) -> Any:
     if "failure" in answer:
         raise InfrastructureError(f"benchmark {program.benchmark!r} failed during {do!r}: {answer['failure']}")
     return answer["value"]
-
-
-def _last_line(log: IO[bytes]) -> str:
-    """What was said last, read without moving the place where the next is written."""
-    size = os.fstat(log.fileno()).st_size
-    said = os.pread(log.fileno(), LONGEST_WORDS, max(0, size - LONGEST_WORDS)).decode(errors="replace").strip()
-    return said.splitlines()[-1] if said else ""
 
 
 def _end(control: socket.socket, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:

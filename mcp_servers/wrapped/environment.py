@@ -15,6 +15,7 @@ from mcp_servers.wrapped.description import Call, TaskRow
 from mcp_servers.wrapped.live import LiveServer
 from mcp_servers.wrapped.turns import Turns
 from mcp_servers.wrapped.users import User, Users
+from trace_agents.calls import unknown_tool
 from trace_agents.environment import Environment, Episode
 from trace_agents.errors import UsageError, unknown
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, ToolSpec, UserTurn
@@ -188,8 +189,7 @@ class WrappedEpisode(Episode):
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """The server's answer; a tool that is not offered never reaches it."""
         if name not in self._offered:
-            known = ", ".join(map(repr, self._offered)) or "none"
-            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
+            return unknown_tool(name, self._offered)
         return await self._live.call(name, arguments)
 
     async def user_turn(self, message: str) -> UserTurn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -22,19 +21,18 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from mcp_servers.client import HeldClient
+from mcp_servers.said import in_brackets, tail
 from mcp_servers.server import tool_result, tool_spec
 from mcp_servers.tls import tls_context
 from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import Call, Read, TaskRow
-from mcp_servers.wrapped.programs import last_words, run
+from mcp_servers.wrapped.programs import run
 from trace_agents.errors import InfrastructureError
 from trace_agents.types import ToolResult, ToolSpec
 
 _GONE = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 """Codes of errors that the client makes itself; all others are the server's answers."""
-_WORDS = 2000
-"""Bytes of a program's last words that an error looks at."""
 
 
 class _OneLine(logging.Filter):
@@ -202,7 +200,7 @@ class LiveServer:
             try:
                 yield stdio_client(parameters, errlog=cast(TextIO, self._said))
             finally:
-                self._words = _tail(self._said)
+                self._words = tail(self._said)
 
     async def _connect(self) -> None:
         try:
@@ -228,15 +226,9 @@ class LiveServer:
         server = self._benchmark.described.server
         named = server.url or " ".join(server.command)
         reason = f"no answer in {self._seconds:g} s" if isinstance(error, TimeoutError) else str(error)
-        said = self._words if self._said is None or self._said.closed else _tail(self._said)
-        words = last_words(said)
+        said = self._words if self._said is None or self._said.closed else tail(self._said)
+        words = in_brackets(said)
         return InfrastructureError(f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{words}")
-
-
-def _tail(said: IO[bytes]) -> str:
-    """What is last in a file that a process writes to, whose position is not touched."""
-    end = os.fstat(said.fileno()).st_size
-    return os.pread(said.fileno(), _WORDS, max(0, end - _WORDS)).decode(errors="replace")
 
 
 def _empty(folder: Path) -> None:

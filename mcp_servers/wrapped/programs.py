@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcp_servers.said import in_brackets
 from trace_agents.errors import InfrastructureError
 
 
@@ -50,16 +51,10 @@ async def run(command: Sequence[str], place: tuple[Path, float], given: str, wha
             raise
         raise InfrastructureError(f"{named} took longer than {seconds:g} s") from None
     if process.returncode:
-        words = last_words(said.decode(errors="replace"))
-        raise InfrastructureError(f"{named} ended with {process.returncode}{words}")
+        raise InfrastructureError(
+            f"{named} ended with {process.returncode}{in_brackets(said.decode(errors='replace'))}"
+        )
     return out.decode(errors="replace")
-
-
-def last_words(said: str) -> str:
-    """The last line that tells of an error, or else the last, of what a program said; empty where it said nothing."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
-    return f" (its last words: {telling:.300})" if telling else ""
 
 
 def _variables() -> dict[str, str]:

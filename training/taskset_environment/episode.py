@@ -11,6 +11,7 @@ from typing import Any
 
 import verifiers.v1 as vf
 
+from trace_agents.calls import unknown_tool
 from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
@@ -70,9 +71,9 @@ class TasksetEpisode(Episode):
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Run a tool on its server."""
-        if name not in {spec.name for spec in self.tools}:
-            known = ", ".join(repr(spec.name) for spec in self.tools) or "none"
-            return ToolResult(content=f"unknown tool {name!r}: use one of {known}", is_error=True)
+        names = [spec.name for spec in self.tools]
+        if name not in names:
+            return unknown_tool(name, names)
         if self._verdict is not None or self._conversation.call is None:
             raise UsageError(f"the episode of task {self.task.id!r} has been judged: start a new one")
         result = await self._conversation.call(name, arguments)

@@ -26,7 +26,7 @@ from trace_agents.errors import InfrastructureError, TaskUnavailable
 from trace_agents.types import ToolResult, ToolSpec
 from training.rollouts.messages import tool_to_verifiers
 from training.taskset_environment.conversation import Conversation, named, opening, text_of
-from training.taskset_environment.servers import ForkingRuntime, last_words
+from training.taskset_environment.servers import ForkingRuntime, words_in
 from training.taskset_environment.traces import Stops, fill
 
 TOOL_TIMEOUT = httpx2.Timeout(600.0, connect=5.0)
@@ -209,7 +209,7 @@ class OutsideSession(vf.HarnessSession):
             client = await self._clients[server].connected()
             return tool_result(await client.call_tool(raw, dict(arguments)))
         except (MCPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
-            said = last_words(Path(str(self.runtime.info.id)) / f"vf_tool_{server}.log")
+            said = words_in(Path(str(self.runtime.info.id)) / f"vf_tool_{server}.log")
             message = (
                 f"tool {name!r} could not be called ({type(error).__name__}: {error}); its server's last words: {said}"
             )

@@ -22,6 +22,7 @@ import verifiers.v1 as vf
 from verifiers.v1.mcp import SharedToolServer
 from verifiers.v1.runtimes.subprocess import SubprocessRuntime
 
+from mcp_servers.said import last_words
 from trace_agents.errors import InfrastructureError, UsageError
 from training.taskset_environment import nursery
 
@@ -175,13 +176,13 @@ def until_answering(pid: int, port_file: Path, log: Path) -> int:
         if time.monotonic() > deadline or (turn % 20 == 19 and not the_nursery().alive(pid)):
             break
         time.sleep(POLL_S)
-    raise InfrastructureError(f"a tool server ended or did not answer within {STARTUP_S:g} s: {last_words(log)}")
+    raise InfrastructureError(f"a tool server ended or did not answer within {STARTUP_S:g} s: {words_in(log)}")
 
 
-def last_words(log: Path) -> str:
-    """The last line of what a server said."""
-    said = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return said[-1] if said else "it said nothing"
+def words_in(log: Path) -> str:
+    """What a server said last."""
+    said = last_words(log.read_text(errors="replace")) if log.is_file() else ""
+    return said or "it said nothing"
 
 
 class SharedServers:
