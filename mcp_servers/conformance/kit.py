@@ -11,7 +11,7 @@ from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
 from mcp_servers.conformance.findings import Fault, Finding, Report, Skip, Status, described
 from mcp_servers.conformance.subject import Options, Subject
 from mcp_servers.guard import broke
-from trace_agents.errors import unknown
+from trace_agents.errors import InfrastructureError, unknown
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.registry import load_environment
 
@@ -115,6 +115,8 @@ async def _finding(check: Check, subject: Subject) -> Finding:
         if not broke(error):
             raise
         found, remedy = f"it raises {described(error)}", "let nothing but UsageError and InfrastructureError escape"
+        if isinstance(error, InfrastructureError):
+            found, remedy = f"the environment failed: {error}", "mend what it names: such an episode has no reward"
         if limit.expired():
             found = f"it had not ended after {subject.options.timeout_s:g} s"
             remedy = "see that start, calls and close end; where it is only slow, give a longer --timeout"

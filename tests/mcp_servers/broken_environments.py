@@ -7,11 +7,13 @@ import itertools
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from trace_agents.errors import TaskUnavailable, UsageError, unknown
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError, unknown
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 ADD = ToolSpec(
@@ -426,6 +428,25 @@ class HangUp(Pile):
                 raise RuntimeError("nobody is there")
             self.ended = True
             return UserTurn()
+
+
+class StallsServed(Pile):
+    """Where it is served, a call tells its process to the pipe `STALLS`, and never ends."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            if "serve" in sys.argv:
+                Path(os.environ["STALLS"]).write_text(str(os.getpid()))
+                await asyncio.Event().wait()
+            return await super().call(name, arguments)
+
+
+class Down(Pile):
+    """Its back end is away."""
+
+    class episode(PileEpisode):
+        async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+            raise InfrastructureError("the pile is away")
 
 
 class ClosesOnce(Pile):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,3 +177,26 @@ def test_an_environment_whose_making_exits_is_bad_input(capsys: pytest.CaptureFi
 def test_an_environment_that_cannot_be_loaded_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "nowhere"]) == 2
     assert "unknown environment 'nowhere'" in capsys.readouterr().err
+
+
+async def test_a_back_end_that_is_away_is_said_to_be_mended() -> None:
+    [finding] = (await conform(spec("Down"), QUICK, ["idle"])).findings
+    assert (finding.found, finding.remedy) == (
+        "the environment failed: the pile is away",
+        "mend what it names: such an episode has no reward",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and named pipes")
+def test_the_processes_it_started_end_with_it_when_it_is_asked_to_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "trace_agents.cli", "conform", spec("StallsServed"), "--check", "door-http"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "STALLS": str(pipe)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    server = int(pipe.read_text())
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)

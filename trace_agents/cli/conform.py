@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +41,9 @@ def conform(
     # Progress, and what the environment prints, stay out of the report.
     try:
         with contextlib.redirect_stdout(sys.stderr), watch(console(stderr=True)) as progress:
-            report = asyncio.run(examine(env, options, check or (), progress))
+            report = asyncio.run(_ending_on_request(examine(env, options, check or (), progress)))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except SystemExit as error:  # Of a module that is imported, or a constructor.
         message = f"the code of environment {env!r} ended the process with code {error.code!r}: let it raise"
         raise UsageError(message) from error
@@ -49,6 +53,14 @@ def conform(
         _show(report)
     if not report.conformant:
         raise typer.Exit(1)
+
+
+async def _ending_on_request(examining: Coroutine[Any, Any, Report]) -> Report:
+    """The report; on SIGTERM the processes that were started end too, as they do on Ctrl-C."""
+    task = asyncio.ensure_future(examining)
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _show(report: Report) -> None:
