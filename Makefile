@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+WORKERS ?= 2
 OUT ?= runs/base-agent
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run the whole loop on the embedded benchmark (ARGS="--seed 1" and the like)
 	$(BIN)/trace-agents demo $(ARGS)
 
-test: $(READY) ## run the tests (ARGS="-k routing" and the like)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run the tests in WORKERS processes, default 2 (ARGS="-k routing" and the like)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(READY) ## measure and print the figures that the project promises
 	$(BIN)/python -m graphs.bench $(ARGS)
