@@ -10,7 +10,7 @@ from trace_agents.analysis.mining import propose
 from trace_agents.analysis.statements import Refrain
 from trace_agents.analysis.validation.ablations import Contrastive, failures_only, proposals
 from trace_agents.analysis.validation.domains import DOMAINS, HELD_OUT
-from trace_agents.analysis.validation.kit import Validation
+from trace_agents.analysis.validation.kit import Validation, recovery
 from trace_agents.analysis.validation.measure import Claim, Truth, matches, score, spearman, truths
 from trace_agents.analysis.validation.play import Domain, deal
 from trace_agents.analysis.views import read
@@ -105,6 +105,30 @@ def test_guards_judged_together_are_judged_as_each_one_alone() -> None:
             assert found == [guard.judge(view) for guard in together]
 
 
+def test_labelling_runs_bear_out_the_top_four_whatever_their_order_in_each() -> None:
+    ranked, swapped, short = list("abcde"), list("abced"), list("abce")
+    found = recovery("world", 0, list("abcd"), [ranked] * 5 + [swapped] * 4 + [short])
+    assert found.frequency == {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.9}
+    assert found.together == 0.9
+    assert found.same_top == 0.5
+
+
+def test_an_analysis_that_keeps_nothing_has_nothing_to_bear_out() -> None:
+    found = recovery("world", 0, [], [[], ["a"], []])
+    assert (found.frequency, found.together, found.same_top) == ({}, 0.0, 2 / 3)
+
+
+def test_each_labelling_run_selects_by_its_own_figures() -> None:
+    analysed = Contrastive.discovered(deal(DOMAINS[0], 2).trajectories, 2)
+    kept = [claim.title for claim in analysed.claims(TEN)]
+    runs = analysed.selections(TEN)
+    assert len(runs) == 10
+    assert {title for title in kept if sum(title in run for run in runs) >= 8} == set(kept)
+    found = recovery("clinic", 2, kept[:4], runs)
+    assert found.together >= 0.8
+    assert min(found.frequency.values()) >= 0.8
+
+
 @pytest.mark.parametrize("world", ["clinic", "fleet"])
 def test_the_command_line_measures_one_world_without_a_file(world: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["analyze", "--validate", "--worlds", world, "--seeds", "1"]
@@ -115,6 +139,8 @@ def test_the_command_line_measures_one_world_without_a_file(world: str, capsys: 
     assert {(one.domain, one.seed) for summary in measured for one in summary.scores} == {(world, 0)}
     assert not any(summary.scores for summary in other)
     assert [one.domain for one in found.stability] == ([world] if developed else [])
+    assert [(one.domain, one.seed) for one in found.recovery] == [(world, 0)]
+    assert found.recovery[0].together >= 0.8
 
 
 def test_the_command_line_prints_a_table_of_the_worlds_it_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +148,7 @@ def test_the_command_line_prints_a_table_of_the_worlds_it_measured(capsys: pytes
     printed = capsys.readouterr().out
     assert "held-out domains" in printed
     assert "contrast, 10 runs" in printed
+    assert "select all four" in printed
     assert "developed with" not in printed
 
 

@@ -14,7 +14,7 @@ from trace_agents.analysis.catalog import survey
 from trace_agents.analysis.matrix import LabelMatrix, label_all
 from trace_agents.analysis.mining import propose
 from trace_agents.analysis.preference import complexity, is_cause
-from trace_agents.analysis.results import conclude
+from trace_agents.analysis.results import conclude, run_contrasts
 from trace_agents.analysis.significance import LACKING, PRESENT
 from trace_agents.analysis.statements import Statement
 from trace_agents.analysis.statistical import StatisticalAnalyst
@@ -61,6 +61,18 @@ class Contrastive:
                 coverage, title = candidate.selection.coverage.mean or 0.0, candidate.capability.title
                 claims.append(Claim(title=title, coverage=coverage, lacking=frozenset(lacking)))
         return claims
+
+    def selections(self, thresholds: Thresholds) -> list[list[str]]:
+        """Titles of what each labelling run selects by itself, by falling coverage in that run."""
+        succeeded = {one.id: bool(one.success) for one in self.trajectories}
+        titles = {entry.capability.name: entry.capability.title for entry in self.found}
+        selected = []
+        for run, drawn in enumerate(self.draws(thresholds)):
+            found = run_contrasts(self._labels(drawn, run), succeeded)
+            passed = [name for name, one in found.items() if thresholds.passed(one)]
+            passed.sort(key=lambda name: (-(found[name].coverage or 0.0), name))
+            selected.append([titles[name] for name in passed])
+        return selected
 
     def _labels(self, trajectories: Sequence[Trajectory], run: int) -> RunLabels:
         dictionary = [entry.capability for entry in self.found]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Literal
 
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.analysis.validation.ablations import Contrastive, at_random, failures_only, proposals
@@ -59,14 +60,40 @@ class Stability(Record):
     """Share of the selections whose top four is the most common one."""
 
 
-class Validation(Artifact):
-    """The outcome of `validate`: what `analyze --validate --json` prints."""
+class Recovery(Record):
+    """The labelling runs of one analysis, over its one dictionary: the paper's Figure 2a."""
 
+    domain: str
+    seed: int
+    frequency: dict[str, float]
+    """Title of each of the analysis's top four → share of the labelling runs that select it."""
+    together: float
+    """Share of the runs that select all of them; 0 where the analysis keeps nothing."""
+    same_top: float
+    """Share of the runs whose own top four, by that run's coverage, are the most common four. Where the fourth and the
+    fifth of the analysis cover as much, they change places here though every run selects both."""
+
+
+class Measured(Record):
+    """One deal."""
+
+    scores: dict[str, tuple[Score, ...]]
+    """Method → its scores: one for each of ten runs or draws where it has no more than one."""
+    recovery: Recovery
+
+
+class Validation(Artifact):
+    """The outcome of `validate`: what `analyze --validate --json` prints. Version 2 added `recovery`."""
+
+    version: Literal[2] = 2  # type: ignore[assignment]
     developed: tuple[Summary, ...]
     """Each method on the domains that the analyst was developed with."""
     held_out: tuple[Summary, ...]
     """Each method on the domains that were looked at last."""
     stability: tuple[Stability, ...]
+    """Whole analyses of each domain developed with, on its first seed."""
+    recovery: tuple[Recovery, ...]
+    """Each deal of every domain."""
 
 
 def worlds(names: Sequence[str]) -> tuple[Domain, ...]:
@@ -87,7 +114,7 @@ def validate(
 ) -> Validation:
     """Measure every method on every domain (of `only`), and the selection's stability on each domain's first seed."""
     progress = progress or SilentProgress()
-    parts: dict[str, list[dict[str, list[Score]]]] = {}
+    parts: dict[str, list[Measured]] = {}
     developed, held_out = ([one for one in some if only is None or one in only] for some in (DOMAINS, HELD_OUT))
     for name, domains in (("developed", developed), ("held_out", held_out)):
         cells = list(product(domains, seeds))
@@ -102,12 +129,15 @@ def validate(
             steady.append(stability(domain, seeds[0]))
             stage.advance()
     return Validation(
-        developed=_summaries(parts["developed"]), held_out=_summaries(parts["held_out"]), stability=tuple(steady)
+        developed=_summaries(parts["developed"]),
+        held_out=_summaries(parts["held_out"]),
+        stability=tuple(steady),
+        recovery=tuple(one.recovery for part in parts.values() for one in part),
     )
 
 
-def measure(domain: Domain, seed: int) -> dict[str, list[Score]]:
-    """Method → its score on one deal; a single run is scored for each of the ten, random capabilities for ten draws."""
+def measure(domain: Domain, seed: int) -> Measured:
+    """Every method on one deal; a single run is scored for each of the ten, random capabilities for ten draws."""
     dealt = deal(domain, seed)
     trajectories, ten, one = dealt.trajectories, Thresholds.for_runs(10), Thresholds.for_runs(1)
     analysed = Contrastive.discovered(trajectories, seed)
@@ -119,10 +149,31 @@ def measure(domain: Domain, seed: int) -> dict[str, list[Score]]:
         [failures_only(matrix, trajectories, ten)],
         [at_random(matrix, trajectories, ten, max(len(claims), 1), draw) for draw in range(ten.runs)],
     )
-    return {
-        method: [score(domain.name, seed, found, truth) for found in several]
+    scores = {
+        method: tuple(score(domain.name, seed, found, truth) for found in several)
         for method, several in zip(METHODS, results, strict=True)
     }
+    top = [claim.title for claim in claims[:TOP]]
+    return Measured(scores=scores, recovery=recovery(domain.name, seed, top, analysed.selections(ten)))
+
+
+def recovery(domain: str, seed: int, top: Sequence[str], runs: Sequence[Sequence[str]]) -> Recovery:
+    """How the labelling runs bear an analysis out.
+
+    Args:
+        domain: name of the world.
+        seed: of its deal.
+        top: what the analysis keeps first, at most four.
+        runs: what each labelling run selects by itself, by falling coverage in it.
+    """
+    sets = Counter(frozenset(own[:TOP]) for own in runs)
+    return Recovery(
+        domain=domain,
+        seed=seed,
+        frequency={name: sum(name in own for own in runs) / len(runs) for name in top},
+        together=sum(bool(top) and set(top) <= set(own) for own in runs) / len(runs),
+        same_top=sets.most_common(1)[0][1] / len(runs),
+    )
 
 
 def stability(domain: Domain, seed: int) -> Stability:
@@ -162,9 +213,10 @@ def _alike(one: Claim, two: Claim) -> bool:
     return agreement(one.lacking, two.lacking) >= SAME
 
 
-def _summaries(cells: Sequence[Mapping[str, Sequence[Score]]]) -> tuple[Summary, ...]:
+def _summaries(deals: Sequence[Measured]) -> tuple[Summary, ...]:
     return tuple(
-        Summary(method=method, scores=tuple(one for cell in cells for one in cell[method])) for method in METHODS
+        Summary(method=method, scores=tuple(one for dealt in deals for one in dealt.scores[method]))
+        for method in METHODS
     )
 
 
