@@ -1,6 +1,6 @@
 """The floor that serving is measured against: a plain low-level MCP server with the same tools and one answer.
 
-`python -m mcp_servers.bare FILE (stdio | http | echo)`: what it lists and answers is in FILE, a `Bare` in JSON.
+`python -m mcp_servers.bench.bare FILE (stdio | http | echo)`: what it lists and answers is in FILE, a `Bare` in JSON.
 """
 
 from __future__ import annotations
