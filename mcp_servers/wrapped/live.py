@@ -29,6 +29,7 @@ from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import Call, Read, TaskRow
 from mcp_servers.wrapped.programs import run
 from trace_agents.errors import InfrastructureError
+from trace_agents.scratch import scratch
 from trace_agents.types import ToolResult, ToolSpec
 
 _GONE = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
@@ -162,9 +163,8 @@ class LiveServer:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Client]:
         """Everything that is there as long as the connection: folder, state, process or HTTP client."""
-        with tempfile.TemporaryDirectory(prefix="trace-agents-episode-", ignore_cleanup_errors=True) as folder:
-            # Without links, as a server may state the folder as the system knows it.
-            self.folder = Path(folder).resolve()
+        # Without links, as a server may state the folder as the system knows it.
+        with scratch("trace-agents-episode-") as self.folder:
             self.alias = Alias(self._benchmark.described.folder_as, self.folder)
             await self._lay_out()
             async with self._transport() as transport, Client(transport, cache=None) as client:

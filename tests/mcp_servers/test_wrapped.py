@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import ThreadingHTTPServer
@@ -26,6 +28,7 @@ from mcp_servers.wire import TaskChoice
 from mcp_servers.wrapped import WrappedEnvironment
 from mcp_servers.wrapped.checker import verdict
 from mcp_servers.wrapped.turns import Turns
+from trace_agents import scratch
 from trace_agents.cli import main
 from trace_agents.environment import Environment, Episode, HasOracle, HasProvenance, PlaysFew, at_once
 from trace_agents.errors import InfrastructureError, UsageError
@@ -180,6 +183,39 @@ async def test_a_kept_process_begins_each_episode_anew_unless_it_has_failed(tmp_
     fourth = await environment.start(environment.task("a"))
     assert await process(fourth) not in (held, other)
     await fourth.close()
+
+
+PLAYS = """\
+import asyncio, sys
+from trace_agents.registry import load_environment
+
+async def play():
+    environment = load_environment(sys.argv[1])
+    episode = await environment.start(environment.task("a"))
+    print(episode._live.folder, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(play())
+"""
+
+
+async def test_the_folder_of_a_killed_evaluation_goes_when_the_next_episode_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = opened(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(scratch, "_swept", set())
+    command = [sys.executable, "-c", PLAYS, str(tmp_path / "benchmark.toml")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        assert left.is_dir()
+        process.kill()
+    episode = await environment.start(environment.task("a"))
+    assert not left.parent.exists()
+    assert episode._live.folder.is_dir()
+    await episode.close()
 
 
 CHECKER = """\

@@ -9,11 +9,11 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from verifiers.v1.runtimes.subprocess import SubprocessRuntime
 
 from mcp_servers.said import last_words
 from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.scratch import scratch
 from training.taskset_environment import nursery
 
 STARTUP_S = 240.0
@@ -129,6 +130,12 @@ class ForkingRuntime(SubprocessRuntime):
         self._forked: list[int] = []
         self._answering: set[str] = set()
         self._ports: list[Path] = []
+        self._holding = ExitStack()
+
+    async def start(self) -> None:
+        """Make the folder that the rollout has for itself."""
+        self.workdir = self._holding.enter_context(scratch("trace-agents-rollout-"))
+        self.info.id = str(self.workdir)
 
     async def run_background(self, command: list[str], env: dict[str, str], log: str) -> None:
         """Run a program until the runtime stops; a tool server answers when this returns."""
@@ -156,6 +163,7 @@ class ForkingRuntime(SubprocessRuntime):
         for pid in forked:
             await asyncio.to_thread(the_nursery().end, pid)
         await super().teardown()
+        self._holding.close()
         for path in self._ports:
             path.unlink(missing_ok=True)
 
@@ -213,16 +221,17 @@ class SharedServers:
                 f"{toolset.config.runtime.type!r}: start it yourself and set its url"
             )
         secret = secrets.token_urlsafe(24) if toolset._state_cls is not vf.State else ""
-        folder = tempfile.TemporaryDirectory(prefix="trace-agents-tools-")
-        weakref.finalize(self, folder.cleanup)
-        path, log, port_file = Path(folder.name), Path(folder.name) / "log", Path(folder.name) / "port"
+        holding = ExitStack()
+        weakref.finalize(self, holding.close)
+        folder = holding.enter_context(scratch("trace-agents-tools-"))
+        log, port_file = folder / "log", folder / "port"
         made = variables() | {
             "VF_CONFIG": toolset.config.model_dump_json(),
             "VF_STATE_URL": "",
             "VF_STATE_SECRET": secret,
-            "TMPDIR": folder.name,
+            "TMPDIR": str(folder),
             "MCP_PORT_FILE": str(port_file),
         }
-        pid = the_nursery().fork(type(toolset).__module__, made, path, log)
+        pid = the_nursery().fork(type(toolset).__module__, made, folder, log)
         port = until_answering(pid, port_file, log)
         return SharedToolServer(url=f"http://127.0.0.1:{port}/mcp", local=True, state_secret=secret)
