@@ -11,8 +11,8 @@ from typing import Any
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
 
-from mcp_servers.conformance.findings import Fault, shown
-from mcp_servers.conformance.plays import script_for
+from mcp_servers.conformance.findings import Fault, Remark, shown
+from mcp_servers.conformance.plays import only_errors, script_for
 from mcp_servers.conformance.subject import Subject
 from mcp_servers.server import POLICY_URI, TASK_PROMPT, episode_server, tool_result, tool_spec
 from trace_agents.types import TaskInstance, ToolCall, ToolResult, ToolSpec, canonical
@@ -44,16 +44,18 @@ async def _stated(subject: Subject, task: TaskInstance) -> Stated:
         return Stated(episode.task, tuple(episode.tools), episode.policy, answers)
 
 
-async def memory(subject: Subject) -> None:
+async def memory(subject: Subject) -> Remark | None:
     """In the same process."""
+    every = []
     for task in subject.tasks:
-        stated = await _stated(subject, task)
+        every.append(stated := await _stated(subject, task))
         for mode in ERAS:
             async with subject.episode(task) as episode, Client(episode_server(episode), mode=mode) as client:
                 await _compare(stated, client, mode)
+    return _remark(every)
 
 
-async def stdio(subject: Subject) -> None:
+async def stdio(subject: Subject) -> Remark | None:
     """One episode a process, over standard input and output."""
     subject.need_processes()
     task = subject.tasks[0]
@@ -61,13 +63,15 @@ async def stdio(subject: Subject) -> None:
     for mode in ERAS:
         async with _over_stdio(subject, task, mode) as client:
             await _compare(stated, client, mode)
+    return _remark([stated])
 
 
-async def http(subject: Subject) -> None:
+async def http(subject: Subject) -> Remark | None:
     """An endpoint for each episode, served by another process."""
     served = await subject.served()
+    every = []
     for task in subject.tasks[:2]:
-        stated = await _stated(subject, task)
+        every.append(stated := await _stated(subject, task))
         for mode in ERAS:
             remote = await served.start(task)
             try:
@@ -75,6 +79,11 @@ async def http(subject: Subject) -> None:
                     await _compare(stated, client, mode)
             finally:
                 await remote.close()
+    return _remark(every)
+
+
+def _remark(every: Sequence[Stated]) -> Remark | None:
+    return only_errors(answer for stated in every for _, _, answer in stated.answers)
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcp_servers.agents.draws import draw_arguments
-from mcp_servers.conformance.findings import Fault, Skip, described, shown
-from mcp_servers.conformance.plays import Line, difference, play, script_for
+from mcp_servers.conformance.findings import Fault, Remark, Skip, described, shown
+from mcp_servers.conformance.plays import Line, difference, only_errors, play, results_of, script_for
 from mcp_servers.conformance.subject import Subject
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.memory import connect
@@ -83,7 +83,7 @@ def _odd(spec: ToolSpec) -> Iterator[tuple[str, dict[str, Any], bool]]:
             yield f"{name!r} of {LONG} characters", {**fitting, name: "x" * LONG}, False
 
 
-async def parallel_calls(subject: Subject) -> None:
+async def parallel_calls(subject: Subject) -> Remark | None:
     """Calls that arrive at once are answered as one after the other."""
     task = subject.tasks[0]
     async with subject.episode(task) as episode:
@@ -104,6 +104,7 @@ async def parallel_calls(subject: Subject) -> None:
         if left != right:
             found = f"{name!r} answers {shown(right.content)!r} at once, {shown(left.content)!r} one by one"
             raise Fault(found, "change the episode's state only between awaits")
+    return only_errors(serial)
 
 
 async def after_the_end(subject: Subject) -> None:
@@ -146,7 +147,7 @@ async def closing(subject: Subject) -> None:
             raise Fault("a closed episode answers calls", "refuse calls after close")
 
 
-async def evaluator_failure(subject: Subject) -> None:
+async def evaluator_failure(subject: Subject) -> Remark | None:
     """An evaluation that raises is an `InfrastructureError`; other episodes, and later ones, go on."""
     task = subject.tasks[0]
     async with subject.episode(task) as episode:
@@ -169,6 +170,7 @@ async def evaluator_failure(subject: Subject) -> None:
     if found:
         remedy = "free in close whatever the episode holds, judged or not"
         raise Fault(f"task {task.id!r} after an episode whose evaluation failed: {found}", remedy)
+    return only_errors(results_of([before]))
 
 
 class _FailingEvaluation:

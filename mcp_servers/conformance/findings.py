@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -32,9 +32,12 @@ class Finding(Record):
     expected: str
     """What a conformant environment does, in one sentence."""
     found: str = ""
-    """What this one does instead, or why the check was skipped; empty where it passed."""
+    """What this one does instead, why the check was skipped, or what it could not see; else empty where it passed."""
     remedy: str = ""
     """What to change; empty where there is nothing."""
+    cause: str = ""
+    """The failure behind a failed check, in its own words: checks of one cause fail of one thing. Empty where the check
+    itself found the fault."""
 
 
 class Report(Record):
@@ -56,9 +59,24 @@ class Report(Record):
         return tuple(one for one in self.findings if one.status is Status.FAILED)
 
     @property
+    def causes(self) -> Mapping[str, tuple[Finding, ...]]:
+        """Cause -> the checks that fail of it, of causes that fail more than one."""
+        found: dict[str, list[Finding]] = {}
+        for one in self.failed:
+            found.setdefault(one.cause, []).append(one)
+        return {cause: tuple(same) for cause, same in found.items() if cause and len(same) > 1}
+
+    @property
     def conformant(self) -> bool:
         """No check failed."""
         return not self.failed
+
+
+class Remark(NamedTuple):
+    """What a check that passed could not see, and what would let it."""
+
+    found: str
+    remedy: str
 
 
 class Fault(Exception):

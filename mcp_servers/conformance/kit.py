@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
-from mcp_servers.conformance.findings import Fault, Finding, Report, Skip, Status, described
+from mcp_servers.conformance.findings import Fault, Finding, Remark, Report, Skip, Status, described
 from mcp_servers.conformance.subject import Options, Subject
 from mcp_servers.guard import broke
 from trace_agents.errors import InfrastructureError, unknown
@@ -23,8 +23,8 @@ class Check:
     name: str
     expected: str
     """In one sentence."""
-    run: Callable[[Subject], Awaitable[None]]
-    """Raises `Fault` or `Skip`."""
+    run: Callable[[Subject], Awaitable[Remark | None]]
+    """Raises `Fault` or `Skip`; returns what it could not see though it passed."""
 
 
 CHECKS = (
@@ -77,7 +77,7 @@ async def conform(
     chosen = [check for check in CHECKS if not only or check.name in only]
     environment = load_environment(spec)
     subject = Subject(spec, environment, options or Options())
-    findings = []
+    findings: list[Finding] = []
     try:
         # What does not end here does not end in the checks, which say so.
         with contextlib.suppress(TimeoutError):
@@ -86,7 +86,7 @@ async def conform(
         with (progress or SilentProgress()).stage("conformance", len(chosen)) as stage:
             for check in chosen:
                 stage.note(check.name)
-                findings.append(await _finding(check, subject))
+                findings.append(_traced(await _finding(check, subject), findings))
                 stage.advance()
     finally:
         await subject.close()
@@ -106,11 +106,11 @@ async def conform(
 async def _finding(check: Check, subject: Subject) -> Finding:
     try:
         async with asyncio.timeout(subject.options.timeout_s) as limit:
-            await check.run(subject)
+            remark = await check.run(subject) or Remark("", "")
     except Skip as reason:
         return Finding(check=check.name, status=Status.SKIPPED, expected=check.expected, found=str(reason))
     except Fault as fault:
-        found, remedy = fault.found, fault.remedy
+        found, remedy, cause = fault.found, fault.remedy, _failure_behind(fault)
     except BaseException as error:  # An environment may break in any way; that is what is looked for.
         if not broke(error):
             raise
@@ -120,6 +120,28 @@ async def _finding(check: Check, subject: Subject) -> Finding:
         if limit.expired():
             found = f"it had not ended after {subject.options.timeout_s:g} s"
             remedy = "see that start, calls and close end; where it is only slow, give a longer --timeout"
+        cause = _failure_behind(error) or found
     else:
-        return Finding(check=check.name, status=Status.PASSED, expected=check.expected)
-    return Finding(check=check.name, status=Status.FAILED, expected=check.expected, found=found, remedy=remedy)
+        return Finding(check=check.name, status=Status.PASSED, expected=check.expected, **remark._asdict())
+    return Finding(
+        check=check.name, status=Status.FAILED, expected=check.expected, found=found, remedy=remedy, cause=cause
+    )
+
+
+def _failure_behind(error: BaseException | None) -> str:
+    """The innermost failure of infrastructure that led to `error`, in its own words; empty where there is none."""
+    found = ""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+            continue
+        found = str(error) if isinstance(error, InfrastructureError) else found
+        error = error.__cause__
+    return found
+
+
+def _traced(finding: Finding, before: Sequence[Finding]) -> Finding:
+    """`finding` with the cause of an earlier one where it tells of that: another process says it in its own words."""
+    causes = [one.cause for one in before if one.cause]
+    known = next((cause for cause in causes if cause in finding.found or cause in finding.cause), finding.cause)
+    return finding.model_copy(update={"cause": known})

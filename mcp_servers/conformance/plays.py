@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mcp_servers.agents.draws import draw_arguments, values_in
-from mcp_servers.conformance.findings import Fault, shown
+from mcp_servers.conformance.findings import Fault, Remark, shown
 from mcp_servers.conformance.subject import Subject
 from mcp_servers.guard import GuardedEpisode
 from trace_agents.environment import Environment
 from trace_agents.errors import InfrastructureError
-from trace_agents.types import Action, Evaluation, Message, Record, TaskInstance, ToolCall, ToolSpec
+from trace_agents.types import Action, Evaluation, Message, Record, TaskInstance, ToolCall, ToolResult, ToolSpec
 
 CALLS = 4
 """Calls at random in a script."""
@@ -47,6 +47,22 @@ def _calls(task: TaskInstance, gold: Script, tools: Sequence[ToolSpec], rng: ran
         arguments = draw_arguments(tool.input_schema, heard, rng)
         if arguments is not None:
             yield ToolCall(name=tool.name, arguments=arguments)
+
+
+def only_errors(results: Iterable[ToolResult | Message]) -> Remark | None:
+    """What to say where all results that were compared are errors: two sides may fail alike and work unlike."""
+    compared = list(results)
+    if not compared or not all(one.is_error for one in compared):
+        return None
+    return Remark(
+        f"all {len(compared)} results that were compared are errors, such as {shown(compared[0].content or '')!r}",
+        "see whether the tools work here, and give the tasks gold actions, so that calls that succeed are compared",
+    )
+
+
+def results_of(plays: Iterable[Played]) -> Iterator[Message]:
+    """The tool results of several episodes."""
+    return (message for played in plays for message in played.messages if message.role == "tool")
 
 
 class Line:

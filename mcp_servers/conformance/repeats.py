@@ -6,23 +6,26 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 
-from mcp_servers.conformance.findings import Fault, Skip
-from mcp_servers.conformance.plays import Line, Played, difference, play, scripts
+from mcp_servers.conformance.findings import Fault, Remark, Skip
+from mcp_servers.conformance.plays import Line, Played, difference, only_errors, play, results_of, scripts
 from mcp_servers.conformance.subject import Subject
 
 TOGETHER = 8
 """Episodes that are played at once over HTTP."""
 
 
-async def determinism(subject: Subject) -> None:
+async def determinism(subject: Subject) -> Remark | None:
     """The same actions on the same task give the same results and the same verdict."""
+    plays = []
     for task, script in await scripts(subject, 2 * len(subject.tasks)):
-        found = difference(await play(subject, task, script), await play(subject, task, script))
+        plays.append(await play(subject, task, script))
+        found = difference(plays[-1], await play(subject, task, script))
         if found:
             raise Fault(f"task {task.id!r}, played twice alike: {found}", "draw from the task's seed; freeze the clock")
+    return only_errors(results_of(plays))
 
 
-async def other_process(subject: Subject) -> None:
+async def other_process(subject: Subject) -> Remark | None:
     """A process of its own lists the same tasks, and its episodes, several at once, answer as here."""
     served = await subject.served()
     for task in subject.tasks:
@@ -43,9 +46,10 @@ async def other_process(subject: Subject) -> None:
         found = difference(left, right.result())
         if found:
             raise Fault(f"task {task.id!r}, here and over HTTP: {found}", "keep hash order, time and paths out of it")
+    return only_errors(results_of(here))
 
 
-async def isolation(subject: Subject) -> None:
+async def isolation(subject: Subject) -> Remark | None:
     """Episodes that are interleaved answer as each does alone."""
     count = subject.at_once
     if count < 2:
@@ -68,6 +72,7 @@ async def isolation(subject: Subject) -> None:
                 f"task {task.id!r}, alone and among {count} episodes: {found}",
                 "keep state in the episode, not in the class, the module or the environment",
             )
+    return only_errors(results_of(alone))
 
 
 async def tasks_untouched(subject: Subject) -> None:

@@ -449,6 +449,14 @@ class Down(Pile):
             raise InfrastructureError("the pile is away")
 
 
+class ClosedDesk(Pile):
+    """Every call is refused."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            return ToolResult(content="the desk is closed", is_error=True)
+
+
 class ClosesOnce(Pile):
     """`closing`: the second close raises."""
 

@@ -200,3 +200,48 @@ def test_the_processes_it_started_end_with_it_when_it_is_asked_to_end(tmp_path: 
     assert process.wait(60) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
+
+
+async def test_checks_that_fail_of_one_cause_name_it_and_others_do_not(tmp_path: Path) -> None:
+    tables = 'name = "away"\n[server]\ncommand = ["{python}", "-c", "exit(\'no database at DB_URL\')"]\n[check]\n'
+    (tmp_path / "benchmark.toml").write_text(f'{tables}reads = [{{ name = "x" }}]\n')
+    (tmp_path / "tasks.jsonl").write_text(json.dumps({"id": "a", "prompt": "Hello.", "gold": ["Hello."]}))
+    report = await conform(str(tmp_path / "benchmark.toml"), FEW)
+    [(cause, same)] = report.causes.items()
+    assert "no database at DB_URL" in cause
+    assert same == report.failed
+    assert {"episode", "door-stdio", "door-http", "gold", "closing"} <= {finding.check for finding in same}
+    assert all("no database at DB_URL" in finding.found for finding in same)
+    faults = await conform(spec("WrongGold"), QUICK)
+    assert [(finding.check, finding.cause) for finding in faults.failed] == [("gold", "")]
+    assert faults.causes == {}
+
+
+def test_the_table_says_one_cause_once_and_the_json_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", spec("Down"), "--quick", "--tasks", "2"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("the pile is away") == 1
+    assert "idle               failed   cause 1, below" in shown
+    assert "failed checks: the pile is away\nremedy: mend what it names" in shown
+    assert main(["conform", spec("Down"), "--quick", "--tasks", "2", "--json"]) == 1
+    failed = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["status"] == "failed"]
+    assert len(failed) >= 8
+    assert {one["cause"] for one in failed} == {"the pile is away"}
+    assert all("the pile is away" in one["found"] and one["remedy"] for one in failed)
+
+
+async def test_checks_that_compared_errors_only_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    report = await conform(spec("ClosedDesk"), FEW)
+    said = {finding.check: finding.found for finding in report.findings if finding.status is Status.PASSED}
+    comparing = {"determinism", "processes", "isolation", "door-memory", "door-stdio", "door-http", "parallel-calls"}
+    assert {check for check, found in said.items() if found} == comparing | {"evaluator-failure"}
+    assert all("results that were compared are errors, such as 'the desk is closed'" in said[one] for one in comparing)
+    sound = await conform(spec("Pile"), QUICK)
+    assert {finding.found for finding in sound.findings if finding.status is Status.PASSED} == {""}
+
+
+def test_the_table_says_what_to_do_where_only_errors_were_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["conform", spec("ClosedDesk"), "--quick", "--tasks", "2", "--episodes", "2"])
+    shown = capsys.readouterr().out
+    assert shown.count("give the tasks gold actions") == 1
+    assert "checks that passed saw errors only" in shown

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections import Counter
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from trace_agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from mcp_servers.conformance import Report
+    from mcp_servers.conformance import Finding, Report
 
 _STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -63,6 +64,18 @@ async def _ending_on_request(examining: Coroutine[Any, Any, Report]) -> Report:
     return await task
 
 
+def _words(finding: Finding) -> list[str]:
+    if not finding.found:
+        return [finding.expected]
+    if finding.status == "passed":
+        return [finding.expected, finding.found]
+    return (
+        [finding.expected, f"found: {finding.found}", f"remedy: {finding.remedy}"]
+        if finding.remedy
+        else [finding.found]
+    )
+
+
 def _show(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -70,14 +83,18 @@ def _show(report: Report) -> None:
     from trace_agents.cli._progress import console
 
     table = Table("check", "", "", box=None, pad_edge=False)
+    causes = {cause: f"cause {number}" for number, cause in enumerate(report.causes, 1)}
     for finding in report.findings:
-        words = [finding.expected]
-        if finding.found:
-            words = [*words, f"found: {finding.found}"] if finding.remedy else [finding.found]
-        if finding.remedy:
-            words.append(f"remedy: {finding.remedy}")
-        table.add_row(finding.check, Text(finding.status, _STYLES[finding.status]), Text("\n".join(words)))
+        words = "\n".join(_words(finding)) if finding.cause not in causes else f"{causes[finding.cause]}, below"
+        table.add_row(finding.check, Text(finding.status, _STYLES[finding.status]), Text(words))
     counts = [f"{sum(one.status == status for one in report.findings)} {status}" for status in _STYLES]
     console().print(table)
+    for cause, same in report.causes.items():
+        shown = f"\n{causes[cause]}, of {len(same)} failed checks: {cause}\nremedy: {same[0].remedy}"
+        console().print(Text(shown), soft_wrap=True)
+    for remedy, count in Counter(
+        one.remedy for one in report.findings if one.status == "passed" and one.remedy
+    ).items():
+        console().print(f"\n{count} checks that passed saw errors only: {remedy}", highlight=False, soft_wrap=True)
     left = f"; {len(report.unavailable)} left out that cannot be played here" if report.unavailable else ""
     console().print(f"\n{report.environment}: {', '.join(counts)}; {report.tasks} tasks played{left}", highlight=False)
