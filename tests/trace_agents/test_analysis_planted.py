@@ -16,7 +16,7 @@ from trace_agents.analysis.results import Candidate, Verdicts, conclude
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import UsageError
-from trace_agents.types import Label, Trajectory
+from trace_agents.types import Label, Message, Trajectory
 
 TEN = Thresholds.for_runs(10)
 
@@ -60,6 +60,15 @@ def test_planted_deficits_are_found_each_once_and_nothing_else(seed: int) -> Non
     failed = sum(not one.success for one in trajectories)
     due = {need for need in NEEDS if len(clinic.lacking[need]) >= 0.12 * failed}
     assert due <= matched
+
+
+def test_instructions_that_state_no_rule_change_nothing() -> None:
+    polite = Message(role="system", content="You are a helpful assistant. Be polite, and look before you answer.")
+    _, trajectories, candidates, _ = analysed(1)
+    instructed = [one.model_copy(update={"messages": (polite, *one.messages)}) for one in trajectories]
+    found, _ = analyse(instructed)
+    assert [one.capability.name for one in found] == [one.capability.name for one in candidates]
+    assert [one.selection for one in found] == [one.selection for one in candidates]
 
 
 def test_two_deficits_of_one_trajectory_are_both_named() -> None:

@@ -60,14 +60,17 @@ def survey(views: Sequence[View]) -> Catalog:
     written = instructions_of(views)
     facts = _facts(views, told, written)
     # Rules that the agent has to keep are about what its instructions name; other fields are only there by chance.
-    named = [fact for fact in facts if written.speak_of(fact)] if written.passages else facts
+    named = [fact for fact in facts if written.speak_of(fact)]
+    rules = {tool: written.beside(tool, named) for tool in tools if tool in writes}
+    if not any(rules.values()):  # "You are a helpful assistant": instructions that state no rule rule nothing out.
+        named = facts
     return Catalog(
         tools=tools,
         writes=writes,
         identifiers=_identifiers(views),
         facts=tuple(named),
         intents=_intents(views, [tool for tool in tools if called[tool]]),
-        rules={tool: written.beside(tool, named) for tool in tools if tool in writes},
+        rules=rules,
     )
 
 
