@@ -19,6 +19,8 @@ from trace_agents.types import Record
 
 SHOWN_AGAIN = 20_000
 """Characters of a refused answer that its model is shown again."""
+NOTHING = "(no answer)"
+"""What a model that said nothing is shown as its answer."""
 
 
 class ChatConfig(Record):
@@ -73,7 +75,8 @@ class ChatMind:
             except BadAnswer as error:
                 reason = str(error)
                 self._book.put(request.id, None, usage + Usage(refused=1))
-                said = [*said[:1], AIMessage(text[:SHOWN_AGAIN]), HumanMessage(_again(reason))]
+                # Providers refuse a turn without text.
+                said = [*said[:1], AIMessage(text[:SHOWN_AGAIN].strip() or NOTHING), HumanMessage(_again(reason))]
                 continue
             self._book.put(request.id, answer, usage + Usage(answered=1))
             return answer

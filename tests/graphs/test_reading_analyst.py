@@ -148,6 +148,13 @@ async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason() -> N
     assert reader.spent().refused == 3
 
 
+async def test_a_model_that_said_nothing_is_asked_again_without_an_empty_turn() -> None:
+    model = ReadingModel(before=["", " \n"])
+    await arun_analysis(talks(), analyst(model), THREE)
+    assert [len(said) for said in model.asked[:4]] == [1, 3, 3, 1]
+    assert all(str(turn.content).strip() for said in model.asked for turn in said)
+
+
 async def test_nonsense_for_ever_ends_in_a_usage_error_and_a_better_model_goes_on(tmp_path: Path) -> None:
     checkpoint = tmp_path / "analysis.sqlite"
     with pytest.raises(

@@ -118,6 +118,24 @@ def test_json_is_found_alone_fenced_or_after_thinking(text: str) -> None:
     assert parse_json(text) == {"a": 1}
 
 
+@pytest.mark.parametrize("text", ["{" + '"a": {' * 5000 + "}" * 5001, '{"a": ' + "1" * 5000 + "}"])
+def test_what_a_model_that_repeats_itself_ends_in_is_a_refusal(text: str) -> None:
+    with pytest.raises(BadAnswer, match="a number too long to read, or objects nested without end"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("depth", [50, 400, 800, 950])
+def test_an_answer_nested_deeply_is_refused_like_any_other(depth: int) -> None:
+    with pytest.raises(BadAnswer):
+        check_answer(request(merge_schema(1, 1)), parse_json('{"a":' * depth + "1" + "}" * depth))
+
+
+def test_half_a_character_is_refused_since_no_file_could_hold_it() -> None:
+    entry = {"title": "A lock \ud83d", "description": "Looks up who owns a door.", "merges": [1]}
+    with pytest.raises(BadAnswer, match="half a character .* after .*A lock '"):
+        check_answer(request(merge_schema(1, 1)), {"capabilities": {"lock": entry}})
+
+
 def test_a_request_is_named_by_what_it_asks() -> None:
     def asked(most: int) -> Request:
         candidates = [{"title": "T", "description": "D", "part": 1, "examples": 1}]

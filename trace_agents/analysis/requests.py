@@ -231,6 +231,10 @@ def parse_json(text: str) -> Any:
         return json.loads(said[start : stop + 1], object_pairs_hook=_pairs)
     except json.JSONDecodeError as error:
         raise BadAnswer(f"the answer is not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from error
+    except BadAnswer:
+        raise
+    except (ValueError, RecursionError) as error:  # What a model that repeats itself ends in.
+        raise BadAnswer("the answer has a number too long to read, or objects nested without end") from error
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -247,12 +251,22 @@ def check_answer(request: Request, answer: Any) -> None:
     Raises:
         BadAnswer: it does not; names the first faults with what was wanted there.
     """
+    _check_text(answer)
     faults = sorted(Draft202012Validator(request.answer_schema).iter_errors(answer), key=_place)
     if not faults:
         return
     reasons = list(dict.fromkeys(_fault(fault) for fault in faults))
     more = f"; and {len(reasons) - NAMED_REASONS} more faults" if len(reasons) > NAMED_REASONS else ""
     raise BadAnswer("; ".join(reasons[:NAMED_REASONS]) + more)
+
+
+def _check_text(answer: Any) -> None:
+    """Text that no file can hold is refused: half of a surrogate pair, as cut escapes leave it."""
+    try:
+        json.dumps(answer, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(error.start - 20, 0) : error.start]
+        raise BadAnswer(f"half a character (an unpaired surrogate) after {near!r}: write whole characters") from error
 
 
 def _place(fault: SchemaError) -> list[str]:
