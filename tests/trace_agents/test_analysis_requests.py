@@ -132,7 +132,7 @@ def test_an_answer_nested_deeply_is_refused_like_any_other(depth: int) -> None:
 
 def test_half_a_character_is_refused_since_no_file_could_hold_it() -> None:
     entry = {"title": "A lock \ud83d", "description": "Looks up who owns a door.", "merges": [1]}
-    with pytest.raises(BadAnswer, match="half a character .* after .*A lock '"):
+    with pytest.raises(BadAnswer, match=r"half a character .* after .*A lock '"):
         check_answer(request(merge_schema(1, 1)), {"capabilities": {"lock": entry}})
 
 
