@@ -25,14 +25,17 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    EpisodeRecord,
     GoldActions,
     PageChoice,
     ProblemCode,
+    ResultFiles,
     TaskChoice,
     TaskPage,
     UserMessage,
     refusal,
 )
+from trace_agents.environment import ResultsRequest
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, UserTurn
 
@@ -107,6 +110,15 @@ class Control:
         """The verdict on the trajectory `messages`."""
         conversation = Conversation(messages=tuple(messages))
         return Evaluation.model_validate(await self._ask("evaluate", conversation, episode_id))
+
+    async def record(self, messages: Sequence[Message], episode_id: str | None = None) -> EpisodeRecord:
+        """What the benchmark keeps of a judged episode besides `messages`."""
+        conversation = Conversation(messages=tuple(messages))
+        return EpisodeRecord.model_validate(await self._ask("record", conversation, episode_id))
+
+    async def results(self, request: ResultsRequest) -> ResultFiles:
+        """An evaluation in the benchmark's own format."""
+        return ResultFiles.model_validate(await self._ask("results", request))
 
     async def delete(self, episode_id: str | None = None) -> None:
         """End an episode."""

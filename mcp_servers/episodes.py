@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -19,10 +20,20 @@ from mcp_servers.wire import (
     GoldActions,
     PageChoice,
     ProblemCode,
+    ResultFiles,
     TaskChoice,
     TaskPage,
 )
-from trace_agents.environment import Closes, Environment, HasOracle, HasProvenance, PlaysFew
+from trace_agents.environment import (
+    Closes,
+    Environment,
+    HasOracle,
+    HasProvenance,
+    KeepsRecord,
+    PlaysFew,
+    ResultsRequest,
+    WritesResults,
+)
 from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import TaskInstance
 
@@ -102,6 +113,7 @@ class EpisodeTable:
             splits=dict(self.environment.splits),
             provenance=dict(known),
             oracle=isinstance(self.environment, HasOracle),
+            results=isinstance(self.environment, WritesResults),
             most_episodes=self.environment.most_episodes if isinstance(self.environment, PlaysFew) else None,
         )
 
@@ -139,6 +151,18 @@ class EpisodeTable:
             return GoldActions(actions=tuple(environment.oracle(task)))
         except TaskUnavailable as error:
             raise ControlError(ProblemCode.TASK_UNAVAILABLE, str(error)) from error
+
+    async def results(self, request: ResultsRequest) -> ResultFiles:
+        """The evaluation `request` in the benchmark's own format; written on a thread, as it may be long.
+
+        Raises:
+            UsageError: the environment has no such format. InfrastructureError: it failed.
+        """
+        environment = self.environment
+        if not isinstance(environment, WritesResults):
+            raise UsageError(f"environment {environment.name!r} has no result format of its own")
+        with failing("writing results"):
+            return ResultFiles(files=dict(await asyncio.to_thread(environment.results, request)))
 
     async def create(self, choice: TaskChoice) -> LiveEpisode:
         """Start an episode.
@@ -219,6 +243,7 @@ class EpisodeTable:
             mcp_path=self._mcp_path.format(id=live.id) if self._mcp_path else None,
             idle_timeout_s=self.limits.idle_timeout_s,
             words_unknown_tools=live.guarded.words_unknown_tools,
+            keeps_record=isinstance(live.guarded, KeepsRecord),
         )
 
     async def delete(self, episode_id: str) -> None:

@@ -7,13 +7,13 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 from pydantic_core import to_json
 
-from trace_agents.environment import AnswersUnknownTools, Episode
+from trace_agents.environment import AnswersUnknownTools, Episode, KeepsRecord
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, ToolResult, ToolSpec, UserTurn
 
@@ -40,6 +40,9 @@ class GuardedEpisode(Episode):
         self._episode = episode
         self._turn = asyncio.Lock()
         self._closed = False
+        if isinstance(episode, KeepsRecord):
+            # Only then, so that this is a `KeepsRecord` where the episode is.
+            self.record = partial(self._record, episode)
         _check_servable(self.tools)
 
     @classmethod
@@ -123,6 +126,16 @@ class GuardedEpisode(Episode):
             with failing(f"evaluating task {self.task.id!r}"):
                 verdict = await self._episode.evaluate(messages)
         return _of_kind(Evaluation, verdict, f"evaluating task {self.task.id!r}")
+
+    async def _record(self, keeps: KeepsRecord, messages: Sequence[Message]) -> Mapping[str, Any]:
+        """What the benchmark keeps of the episode (`trace_agents.environment.KeepsRecord`).
+
+        Raises:
+            UsageError: the episode is closed. InfrastructureError: the environment failed.
+        """
+        async with self._operation():
+            with failing(f"the record of task {self.task.id!r}"):
+                return await keeps.record(messages)
 
     async def close(self) -> None:
         """End the episode: after the operation in progress, or under it after `CLOSE_WAIT_S`. Idempotent."""

@@ -48,7 +48,7 @@ class HttpConfig:
     limits: Limits = field(default_factory=Limits)
     gatekeeper: Gatekeeper = field(default_factory=Gatekeeper)
     max_body_bytes: int = 4 * 1024 * 1024
-    """Longest request body, on either door."""
+    """Longest request body, on either door; an evaluation's results may be longer."""
     sweep_every_s: float = 5.0
     """How often idle episodes are looked for; an expired one is refused at once, whenever that was."""
     clock: Callable[[], float] = time.monotonic
@@ -162,7 +162,7 @@ class _Service:
             return _problem(ControlError(ProblemCode.BAD_METHOD, message), {"Allow": ", ".join(operations)})
         if not op.public:
             self._config.gatekeeper.check_token(request.headers)
-        given = await _given(request, op, self._config.max_body_bytes)
+        given = await _given(request, op, max(op.max_bytes, self._config.max_body_bytes))
         answer = await op.run(self._table, given, request.path_params.get("id", ""))
         body = None if answer is None else answer.model_dump_json()
         return Response(body, op.status, media_type="application/json" if body else None)

@@ -13,14 +13,18 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    EpisodeRecord,
     GoldActions,
     Health,
     PageChoice,
     ProblemCode,
+    ResultFiles,
     TaskChoice,
     TaskPage,
     UserMessage,
 )
+from trace_agents.environment import KeepsRecord, ResultsRequest
+from trace_agents.errors import UsageError
 from trace_agents.types import Evaluation, TaskInstance, UserTurn
 
 Run = Callable[[EpisodeTable, Any, str], Awaitable[BaseModel | None]]
@@ -29,6 +33,8 @@ Run = Callable[[EpisodeTable, Any, str], Awaitable[BaseModel | None]]
 OF_EPISODE = (ProblemCode.UNKNOWN_EPISODE, ProblemCode.EPISODE_GONE)
 """What may be wrong with an episode's id."""
 OF_TASK = (ProblemCode.UNKNOWN_TASK,)
+WHOLE_EVALUATION = 1024**3
+"""Bytes that all trajectories and records of an evaluation may take: some 10,000 long episodes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Operation:
     """Refusals of its own, besides those that any request can meet."""
     public: bool = False
     """Needs no control token."""
+    max_bytes: int = 0
+    """Longest body, where it may be longer than any other's."""
 
     @property
     def of_episode(self) -> bool:
@@ -96,6 +104,17 @@ async def _user_turn(table: EpisodeTable, given: UserMessage, episode_id: str) -
 async def _evaluate(table: EpisodeTable, given: Conversation, episode_id: str) -> Evaluation:
     with table.using(episode_id) as episode:
         return await episode.evaluate(given.messages)
+
+
+async def _record(table: EpisodeTable, given: Conversation, episode_id: str) -> EpisodeRecord:
+    with table.using(episode_id) as episode:
+        if not isinstance(episode, KeepsRecord):
+            raise UsageError(f"the benchmark keeps no record of the episode of task {episode.task.id!r}")
+        return EpisodeRecord(record=dict(await episode.record(given.messages)))
+
+
+async def _results(table: EpisodeTable, given: ResultsRequest, episode_id: str) -> ResultFiles:
+    return await table.results(given)
 
 
 async def _delete(table: EpisodeTable, given: None, episode_id: str) -> None:
@@ -176,6 +195,26 @@ OPERATIONS: tuple[Operation, ...] = (
         given=Conversation,
         answer=Evaluation,
         problems=OF_EPISODE,
+    ),
+    Operation(
+        name="record",
+        run=_record,
+        method="POST",
+        path="/episodes/{id}/record",
+        summary="What the benchmark keeps of an episode that was judged, besides the conversation.",
+        given=Conversation,
+        answer=EpisodeRecord,
+        problems=OF_EPISODE,
+    ),
+    Operation(
+        name="results",
+        run=_results,
+        method="POST",
+        path="/results",
+        summary="An evaluation, with its trajectories and records, as the files that the benchmark's own tools read.",
+        given=ResultsRequest,
+        answer=ResultFiles,
+        max_bytes=WHOLE_EVALUATION,
     ),
     Operation("delete", _delete, "DELETE", "/episodes/{id}", "End an episode.", status=204, problems=OF_EPISODE),
 )

@@ -25,20 +25,23 @@ from mcp_servers.wire import (
     Conversation,
     EnvironmentInfo,
     EpisodeInfo,
+    EpisodeRecord,
     GoldActions,
     PageChoice,
     Problem,
     ProblemCode,
+    ResultFiles,
     TaskChoice,
     TaskPage,
     UserMessage,
 )
-from trace_agents.environment import Environment, Episode
+from trace_agents.environment import Environment, Episode, ResultsRequest
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, UserTurn
 
 TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
 """Environment variable with the control plane's token, where none is given."""
+_JSON = {"Content-Type": "application/json"}
 _OUTAGES = (ProblemCode.ENVIRONMENT_FAILED, ProblemCode.FULL, ProblemCode.EPISODE_GONE, ProblemCode.UNKNOWN_EPISODE)
 """Refusals that no caller could have avoided: the server's state, not the request."""
 
@@ -76,6 +79,8 @@ class RemoteEnvironment(Environment):
         if info.oracle:
             # Only then, so that being a `HasOracle` is as true of this as of the environment behind it.
             self.oracle = self._gold_actions
+        if info.results:
+            self.results = self._written  # As above.
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -105,6 +110,9 @@ class RemoteEnvironment(Environment):
 
     def _gold_actions(self, task: TaskInstance) -> Sequence[Action]:
         return GoldActions.model_validate(self._link.get(f"/oracle/{quote(task.id)}")).actions
+
+    def _written(self, request: ResultsRequest) -> Mapping[str, str]:
+        return ResultFiles.model_validate(self._link.post("/results", request)).files
 
     async def start(self, task: TaskInstance) -> RemoteEpisode:
         """A fresh episode of `task` on the server.
@@ -143,6 +151,8 @@ class RemoteEpisode(Episode):
         self._closed = False
         if info.words_unknown_tools:
             self.unknown_tool = self.call  # Only then, so that this `AnswersUnknownTools` where the episode does.
+        if info.keeps_record:
+            self.record = self._record  # As above.
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Run a tool through the episode's MCP endpoint."""
@@ -156,6 +166,10 @@ class RemoteEpisode(Episode):
     async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
         """The server's verdict."""
         return Evaluation.model_validate(await self._ask("evaluate", Conversation(messages=tuple(messages))))
+
+    async def _record(self, messages: Sequence[Message]) -> Mapping[str, Any]:
+        given = Conversation(messages=tuple(messages))
+        return EpisodeRecord.model_validate(await self._ask("record", given)).record
 
     async def close(self) -> None:
         """End the episode on the server; one that has ended there already is fine. Idempotent."""
@@ -218,15 +232,22 @@ class _Link:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The answer to a GET, waited for on this thread."""
+        return self._wait("GET", path, params=query, headers=self._headers)
+
+    def post(self, path: str, given: BaseModel) -> Any:
+        """The answer to a POST, waited for on this thread."""
+        return self._wait("POST", path, content=given.model_dump_json(), headers=self._headers | _JSON)
+
+    def _wait(self, method: str, path: str, **request: Any) -> Any:
         try:
-            response = self._blocking.get(self.url + path, params=query, headers=self._headers)
+            response = self._blocking.request(method, self.url + path, **request)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreachable(error) from error
         return self._answer(response)
 
     async def ask(self, http: httpx2.AsyncClient, method: str, path: str, given: BaseModel | None = None) -> Any:
         """The answer to a request; None where it is empty."""
-        headers = self._headers | ({"Content-Type": "application/json"} if given is not None else {})
+        headers = self._headers | (_JSON if given is not None else {})
         body = None if given is None else given.model_dump_json()
         try:
             response = await http.request(method, self.url + path, content=body, headers=headers)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mcp_servers.guard import GuardedEpisode
-from trace_agents.environment import Episode
+from trace_agents.environment import Episode, KeepsRecord
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.files import append_lines
 from trace_agents.types import (
@@ -55,6 +56,8 @@ class TalkingEpisode(Episode):
         self.tools: Sequence[ToolSpec] = (*self._inner.tools, self.reply)
         self._messages = [Message(role="user", content=self.task.prompt)]
         self._over = False
+        if isinstance(self._inner, KeepsRecord):
+            self.record = partial(self._record, self._inner)  # Only then, as in `GuardedEpisode`.
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -93,7 +96,15 @@ class TalkingEpisode(Episode):
         return turn
 
     async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
-        """The verdict on the recorded conversation.
+        """The verdict on the recorded conversation."""
+        return await self._inner.evaluate(self._whole(messages))
+
+    async def _record(self, keeps: KeepsRecord, messages: Sequence[Message]) -> Mapping[str, Any]:
+        """What the benchmark keeps of the recorded conversation."""
+        return await keeps.record(self._whole(messages))
+
+    def _whole(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The recorded conversation.
 
         Of the host's account `messages`, which may be empty, only a last text is taken that the user did not hear.
         """
@@ -102,7 +113,7 @@ class TalkingEpisode(Episode):
         said = next((one.content for one in reversed(kept) if one.role == "assistant" and not one.tool_calls), None)
         if last.role == "assistant" and not last.tool_calls and last.content and last.content != said:
             kept = (*kept, last)
-        return await self._inner.evaluate(kept)
+        return kept
 
     async def close(self) -> None:
         """End the episode."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -84,6 +84,8 @@ class EnvironmentInfo(Record):
     """What the environment is made from, part by part; empty where it does not say."""
     oracle: bool = False
     """It knows how its tasks are solved: `oracle` tells a task's gold actions."""
+    results: bool = False
+    """It writes results as its benchmark's own tools read them: `results` does."""
     most_episodes: int | None = None
     """Episodes that may be live together: creating one more waits; None where there is no such limit."""
 
@@ -125,6 +127,8 @@ class EpisodeInfo(Record):
     """Seconds without a call after which the episode expires; None where it lives as long as the server."""
     words_unknown_tools: bool = False
     """A call of an unknown tool is answered in the benchmark's own words."""
+    keeps_record: bool = False
+    """The benchmark keeps more of the episode than its trajectory: `record` tells it."""
 
 
 class GoldActions(Record):
@@ -145,6 +149,20 @@ class Conversation(Record):
 
     messages: tuple[Message, ...]
     """User, assistant and tool messages in order."""
+
+
+class EpisodeRecord(Record):
+    """What the benchmark keeps of an episode besides its trajectory."""
+
+    record: dict[str, Any]
+    """In the terms of its own result format."""
+
+
+class ResultFiles(Record):
+    """An evaluation in the benchmark's own format."""
+
+    files: dict[str, str]
+    """Relative path -> content."""
 
 
 class Health(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from graphs.evaluation.folder import TRAJECTORIES, ResultFolder, in_order
 from graphs.evaluation.playing import Ended, Pace, play_all
@@ -147,6 +147,19 @@ def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _inside(files: Mapping[str, str]) -> Mapping[str, str]:
+    """`files`, none of which is above its folder or elsewhere: a served environment names them.
+
+    Raises:
+        InfrastructureError: one is.
+    """
+    for name in files:
+        path = PurePath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise InfrastructureError(f"the environment named the file {name!r}, which is not below its results")
+    return files
+
+
 def _own_format(run: _Run, agent: Agent) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """The benchmark's own result files, by relative path; and a note where they cannot be written."""
     if not isinstance(run.environment, WritesResults):
@@ -165,6 +178,6 @@ def _own_format(run: _Run, agent: Agent) -> tuple[Mapping[str, str], tuple[str, 
     )
     try:
         with failing("writing them"):
-            return run.environment.results(request), ()
+            return _inside(run.environment.results(request)), ()
     except (UsageError, InfrastructureError) as error:
         return {}, (f"there are no results in the benchmark's own format: {error}",)

@@ -100,23 +100,22 @@ async def _persist(agent: Agent, environment: Environment, pair: Pair, pace: Pac
 
 async def _attempt(agent: Agent, environment: Environment, pair: Pair, pace: Pace) -> Ended:
     task, trial = pair
-    async with _live(environment, task) as (live, episode):
+    async with _live(environment, task) as episode:
         play = await _played(agent, episode, PlaySettings(max_turns=pace.max_turns, seed=_seed(pace.seed, task, trial)))
         verdict = await _verdict(episode, play)
-        with failing(f"the record of task {task.id!r}"):
-            record = await live.record(play.messages) if isinstance(live, KeepsRecord) else None
+        record = await episode.record(play.messages) if isinstance(episode, KeepsRecord) else None
     return Ended(_trajectory(agent, environment, pair, episode, play, verdict), record)
 
 
 @contextlib.asynccontextmanager
-async def _live(environment: Environment, task: TaskInstance) -> AsyncIterator[tuple[Episode, GuardedEpisode]]:
-    """An episode and its guard; closed at the end, whatever happens."""
+async def _live(environment: Environment, task: TaskInstance) -> AsyncIterator[GuardedEpisode]:
+    """An episode, guarded; closed at the end, whatever happens."""
     with failing(f"starting task {task.id!r}"):
         live = await environment.start(task)
     closing: Episode = live
     try:
         closing = episode = GuardedEpisode.of(live)
-        yield live, episode
+        yield episode
     except BaseException:
         with contextlib.suppress(Exception, SystemExit):  # What went wrong before is what is told.
             await closing.close()

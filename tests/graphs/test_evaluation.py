@@ -609,6 +609,25 @@ def test_results_that_the_benchmark_cannot_write_cost_no_figure(tmp_path: Path) 
     )
 
 
+class Climbing(Helpdesk):
+    """Names a result file that is none of its results."""
+
+    place = ""
+
+    def results(self, request):
+        return {"fine.json": "{}", self.place: "taken over"}
+
+
+@pytest.mark.parametrize("place", ["../evaluation.json", "a/../../question.json", "/elsewhere/x.json", ".", ""])
+def test_result_files_stay_below_their_folder(place: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Climbing, "place", place)
+    asked = Asked(environment="test_evaluation:Climbing", agent="decline", tasks=("train-000",))
+    [note] = evaluate(asked, tmp_path / "out", Pace()).notes
+    assert note.endswith(f"the environment named the file {place!r}, which is not below its results")
+    assert not (tmp_path / "out" / "results").exists()
+    assert "taken over" not in (tmp_path / "out" / "evaluation.json").read_text()
+
+
 def test_gold_actions_that_fail_are_named_on_one_line(tmp_path: Path, capsys) -> None:
     words = ["evaluate", "test_evaluation:Unwritten", "--agent", "decline", "--tasks", "train-001"]
     assert main([*words, "--out", str(tmp_path / "a")]) == 2

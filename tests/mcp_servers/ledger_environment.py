@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from trace_agents.environment import ResultsRequest
 from trace_agents.errors import InfrastructureError, UsageError, unknown
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolResult, ToolSpec, UserTurn
 
@@ -159,6 +160,29 @@ class Ledger:
             raise SystemExit("fourteen")
         self.episodes.append(LedgerEpisode(task))
         return self.episodes[-1]
+
+
+class RecordedEpisode(LedgerEpisode):
+    """A ledger whose bank keeps more than the agent sees."""
+
+    async def record(self, messages: Sequence[Message]) -> Mapping[str, Any]:
+        if any(message.content == "lost" for message in messages):
+            raise OSError("the books are lost")
+        return {"accounts": dict(self.accounts), "spoken": [message.content for message in messages]}
+
+
+class RecordedLedger(Ledger):
+    """The ledger with a result format of its own, which knows no agent by the name of `nobody`."""
+
+    async def start(self, task: TaskInstance) -> RecordedEpisode:
+        return RecordedEpisode(task)
+
+    def results(self, request: ResultsRequest) -> Mapping[str, str]:
+        if request.agent == "nobody":
+            raise UsageError("agent 'nobody' is in no book: name another")
+        books = [{"id": one.id, "reward": one.reward, **request.records[one.id]} for one in request.trajectories]
+        asked = request.model_dump_json(include={"agent", "sampling", "max_turns", "seed", "trials", "tasks"})
+        return {"books.json": json.dumps(books, indent=1, ensure_ascii=False), "run/asked.json": asked}
 
 
 def _task(task_id: str, seed: int, split: str | None) -> TaskInstance:

@@ -22,6 +22,8 @@ from mcp_servers.http import HttpConfig
 from mcp_servers.operations import OPERATIONS
 from mcp_servers.server import tool_result
 from mcp_servers.wire import ControlError, ProblemCode, TaskChoice
+from trace_agents.endpoint import Sampling
+from trace_agents.environment import ResultsRequest
 from trace_agents.types import TaskInstance
 
 JSON = {"Content-Type": "application/json"}
@@ -101,6 +103,7 @@ def test_tasks_and_splits_are_listed_in_pages(client: httpx.Client) -> None:
         "splits": {"train": 3, "test": 1},
         "provenance": {},
         "oracle": False,
+        "results": False,
         "most_episodes": None,
     }
     assert client.get("/environment").json() == served
@@ -119,9 +122,13 @@ def test_the_agents_endpoint_offers_no_control(ledger: Served, client: httpx.Cli
             names = {tool.name for tool in (await agent.list_tools()).tools}
             assert names == {spec["name"] for spec in info["tools"]}
             control = Control(agent)
-            for asked in (control.episode, control.delete, control.environment):
+            asked = ResultsRequest(
+                agent="a", model="a", sampling=Sampling(), max_turns=1, seed=0, trials=1, tasks=(), trajectories=()
+            )
+            refused = (control.episode(), control.delete(), control.environment(), control.record(()))
+            for awaited in (*refused, control.results(asked)):
                 with pytest.raises(Exception, match="Method not found"):
-                    await asked()
+                    await awaited
 
     for mode in ("auto", "legacy"):
         asyncio.run(attempt(mode))
@@ -251,6 +258,10 @@ def test_with_a_token_the_control_plane_is_closed_to_those_without() -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
             refused = httpx.post(f"{served.url}/episodes", json={"task_id": "train/0"}, headers=headers)
             assert problem(refused)[:2] == (401, "unauthorized")
+        for op in OPERATIONS:
+            path = op.path.replace("{id}", "some").replace("{task_id:path}", "train/0").replace("{seed}", "1")
+            if not op.public:
+                assert problem(httpx.request(op.method, served.url + path))[:2] == (401, "unauthorized")
         allowed = {"Authorization": "Bearer s3cret"}
         info = httpx.post(f"{served.url}/episodes", json={"task_id": "train/0"}, headers=allowed).json()
         assert httpx.get(f"{served.url}/health").status_code == 200
@@ -349,6 +360,8 @@ def test_answers_are_what_the_openapi_document_says(client: httpx.Client) -> Non
         ("get", "/episodes/{id}", f"/episodes/{info['id']}", None),
         ("post", "/episodes/{id}/user_turn", f"/episodes/{info['id']}/user_turn", {"message": "hi"}),
         ("post", "/episodes/{id}/evaluate", f"/episodes/{info['id']}/evaluate", {"messages": messages}),
+        ("post", "/episodes/{id}/record", f"/episodes/{info['id']}/record", {"messages": messages}),
+        ("post", "/results", "/results", {}),
         ("delete", "/episodes/{id}", f"/episodes/{info['id']}", None),
         ("delete", "/episodes/{id}", f"/episodes/{info['id']}", None),
     ]

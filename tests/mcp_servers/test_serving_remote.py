@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from environment_serving import Served, serving
-from ledger_environment import Ledger, LedgerEpisode
+from ledger_environment import Ledger, LedgerEpisode, RecordedLedger
 
 from mcp_servers.gatekeeper import Gatekeeper
 from mcp_servers.guard import GuardedEpisode
 from mcp_servers.helpdesk import Helpdesk
 from mcp_servers.http import HttpConfig
 from mcp_servers.remote import RemoteEnvironment
-from trace_agents.environment import Environment, Episode
+from trace_agents.cli import main
+from trace_agents.endpoint import Sampling
+from trace_agents.environment import Environment, Episode, KeepsRecord, ResultsRequest, WritesResults
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.registry import load_environment
-from trace_agents.types import Evaluation, Message, ToolResult, UserTurn
+from trace_agents.types import Evaluation, Message, ToolResult, Trajectory, UserTurn
 
 CONVERSATION = (Message(role="user", content="Please."), Message(role="assistant", content="done"))
 CALLS = (
@@ -98,6 +102,76 @@ def test_the_helpdesk_is_the_same_from_afar() -> None:
             await there.close()
 
         asyncio.run(both())
+
+
+def test_an_evaluation_from_afar_leaves_the_benchmarks_own_files_as_one_here_does(tmp_path: Path) -> None:
+    words = ["--split", "train", "--agent", "decline", "--trials", "3", "--no-floors"]
+    with serving(RecordedLedger()) as served:
+        for place, named in (("there", served.url), ("here", "ledger_environment:RecordedLedger")):
+            assert main(["evaluate", named, *words, "--out", str(tmp_path / place)]) == 0
+    there, here = (files_below(tmp_path / place / "results") for place in ("there", "here"))
+    assert list(here) == ["books.json", "run/asked.json"]
+    assert there == here
+    books = json.loads(here["books.json"])
+    assert (len(books), all(one["spoken"] for one in books)) == (9, True)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def request(**others: Any) -> ResultsRequest:
+    given = {"agent": "some", "model": "some", "sampling": Sampling(), "max_turns": 5, "seed": 1, "trials": 1}
+    return ResultsRequest(**given | {"tasks": (), "trajectories": ()} | others)
+
+
+def test_only_what_keeps_records_and_writes_results_offers_to_from_afar(ledger: Served) -> None:
+    async def started(remote: RemoteEnvironment) -> bool:
+        episode = await remote.start(remote.task("train/0"))
+        await episode.close()
+        return isinstance(episode, KeepsRecord)
+
+    with serving(RecordedLedger()) as served:
+        recorded, plain = RemoteEnvironment(served.url), RemoteEnvironment(ledger.url)
+        assert [isinstance(remote, WritesResults) for remote in (recorded, plain)] == [True, False]
+        assert [asyncio.run(started(remote)) for remote in (recorded, plain)] == [True, False]
+    with httpx.Client(base_url=ledger.url) as client:
+        path = "/episodes/" + client.post("/episodes", json={"task_id": "train/0"}).json()["id"]
+        record = client.post(f"{path}/record", json={"messages": []})
+        results = client.post("/results", json=request().model_dump(mode="json"))
+    assert (record.status_code, results.status_code) == (422, 422)
+    assert "the benchmark keeps no record of the episode of task 'train/0'" in record.text
+    assert "environment 'ledger' has no result format of its own" in results.text
+
+
+def test_records_and_results_that_fail_there_are_told_as_here() -> None:
+    async def lose(remote: RemoteEnvironment) -> None:
+        episode = await remote.start(remote.task("train/0"))
+        assert isinstance(episode, KeepsRecord)
+        with pytest.raises(InfrastructureError, match="the record of task 'train/0' failed: OSError: the books are"):
+            await episode.record([Message(role="user", content="lost")])
+        await episode.close()
+
+    with serving(RecordedLedger()) as served:
+        remote = RemoteEnvironment(served.url)
+        assert isinstance(remote, WritesResults)
+        asyncio.run(lose(remote))
+        with pytest.raises(UsageError, match=r"^agent 'nobody' is in no book: name another$"):
+            remote.results(request(agent="nobody"))
+        trajectory = Trajectory(id="lost", task_id="train/0", messages=())
+        with pytest.raises(InfrastructureError, match="writing results failed: KeyError: 'lost'"):
+            remote.results(request(trajectories=(trajectory,)))
+
+
+def test_an_evaluation_may_be_larger_than_any_other_request() -> None:
+    with serving(RecordedLedger()) as served:
+        remote = RemoteEnvironment(served.url)
+        assert isinstance(remote, WritesResults)
+        said = "é" * 3_000_000
+        one = Trajectory(id="one", task_id="train/0", messages=(Message(role="user", content=said),))
+        found = remote.results(request(trajectories=(one,), records={"one": {"spoken": said}}))
+        assert json.loads(found["books.json"]) == [{"id": "one", "reward": None, "spoken": said}]
 
 
 def test_bad_requests_are_usage_errors_with_the_environments_words(ledger: Served) -> None:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from ledger_environment import Ledger
+from ledger_environment import Ledger, RecordedLedger
 from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
@@ -24,8 +24,10 @@ from mcp_servers.memory import connect_table
 from mcp_servers.server import FAILURE_KEY, tool_result
 from mcp_servers.wire import ControlError, PageChoice, ProblemCode, TaskChoice
 from trace_agents.cli import main
+from trace_agents.endpoint import Sampling
+from trace_agents.environment import ResultsRequest
 from trace_agents.errors import InfrastructureError
-from trace_agents.types import Message
+from trace_agents.types import Message, Trajectory
 
 LEDGER = f"{Path(__file__).with_name('ledger_environment.py')}:Ledger"
 PROGRAM = ["-c", "import sys; from trace_agents.cli import main; sys.exit(main())"]
@@ -84,6 +86,24 @@ async def test_episodes_are_keyed_by_meta_and_never_by_the_connection(carrier: s
             prompt = await client.get_prompt("task", meta={EPISODE_KEY: info.id})
             assert prompt.messages[0].content.text == info.task.prompt
         assert (await control.user_turn("hi", two.id)).content == f"'hi'? I want {two.task.data['amount']}."
+
+
+async def test_records_and_results_are_told_to_the_host_over_its_own_connection() -> None:
+    table = EpisodeTable(RecordedLedger())
+    live = await table.create(TaskChoice(task_id="train/1"))
+    async with connect_table(table, default=live.id) as client:
+        control = Control(client)
+        assert ((await control.environment()).results, (await control.episode()).keeps_record) == (True, True)
+        kept = (await control.record([Message(role="user", content="hello")])).record
+        assert kept == {"accounts": live.guarded.task.data["accounts"], "spoken": ["hello"]}
+        one = Trajectory(id="one", task_id="train/1", messages=(), reward=0.5)
+        request = ResultsRequest(
+            agent="a", model="a", sampling=Sampling(), max_turns=1, seed=0, trials=1, tasks=(), trajectories=(one,),
+            records={"one": kept},
+        )  # fmt: skip
+        files = (await control.results(request)).files
+        assert files == RecordedLedger().results(request)
+    await table.close()
 
 
 async def test_calls_and_answers_of_megabytes_arrive_whole() -> None:

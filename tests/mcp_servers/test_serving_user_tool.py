@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from environment_serving import serving
-from ledger_environment import TOOLS, Ledger, LedgerEpisode
+from ledger_environment import TOOLS, Ledger, LedgerEpisode, RecordedEpisode
 from tau2_benchmark import installed
 
 from mcp_servers.episodes import EpisodeTable
@@ -23,7 +23,7 @@ from mcp_servers.tau2 import Tau2Environment
 from mcp_servers.user_tool import OVER, TalkingEpisode, UserTool, free_name
 from mcp_servers.wire import TaskChoice
 from trace_agents.cli import main
-from trace_agents.environment import HasOracle
+from trace_agents.environment import HasOracle, KeepsRecord
 from trace_agents.errors import InfrastructureError
 from trace_agents.importers import load_trajectories
 from trace_agents.types import Message, StopReason, ToolCall, ToolResult, ToolSpec
@@ -205,6 +205,17 @@ class BrokenEpisode(LedgerEpisode):
 class Broken(Ledger):
     async def start(self, task: Any) -> LedgerEpisode:
         return BrokenEpisode(task)
+
+
+async def test_a_benchmark_keeps_its_record_of_the_conversation_that_was_judged() -> None:
+    task = Ledger().task("train/1")
+    assert not isinstance(TalkingEpisode(LedgerEpisode(task)), KeepsRecord)
+    episode = TalkingEpisode(RecordedEpisode(task))
+    assert isinstance(episode, KeepsRecord)
+    await episode.call("reply_to_user", {"message": "well?"})
+    kept = await episode.record([Message(role="user", content="made up"), Message(role="assistant", content="done")])
+    said = [task.prompt, "well?", f"'well?'? I want {task.data['amount']}.", "done"]
+    assert kept == {"accounts": task.data["accounts"], "spoken": said}
 
 
 async def test_an_episode_that_cannot_be_judged_is_recorded_as_a_failure_of_infrastructure(tmp_path: Path) -> None:
