@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
+import pytest
+from environment_serving import serving
 from tau2_benchmark import installed
 
 from mcp_servers.benchmark.users import UserChoice, UserKind
 from mcp_servers.tau2.environment import BASE, WORKER, Tau2Environment
 from mcp_servers.tau2.results import FILE, kept, results
 from trace_agents.agent import Agent, AgentRequest, PlaySettings, load_agent
+from trace_agents.cli import main
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import ResultsRequest, WritesResults
 from trace_agents.importers import load_trajectories
@@ -113,3 +117,27 @@ async def test_upstream_reads_the_simulations_with_the_users_own_calls(tmp_path:
     ]
     assert users
     assert json.loads((tmp_path / FILE).read_text())["info"]["git_commit"] == environment.provenance["revision"]
+
+
+TIMES = re.compile(r'("(?:timestamp|start_time|end_time|duration)": )("[^"]*"|[\d.]+)')
+
+
+@pytest.mark.parametrize("domain", ["mock", "telecom"])
+def test_a_served_domain_leaves_upstreams_file_as_one_here_does(
+    domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = Tau2Environment(domain, installed())
+    monkeypatch.setenv("TRACE_AGENTS_USER", "scripted")
+    tasks = [word for task in environment.tasks(BASE)[:2] for word in ("--tasks", task.id)]
+    with serving(environment) as served:
+        for place, named in (("there", served.url), ("here", f"tau2/{domain}")):
+            words = ["evaluate", named, "--agent", "oracle", *tasks, "--trials", "2", "--no-floors"]
+            assert main([*words, "--out", str(tmp_path / place)]) == 0
+    there, here = ((tmp_path / place / "results" / FILE).read_text() for place in ("there", "here"))
+    assert TIMES.sub(r"\1", there) == TIMES.sub(r"\1", here)
+    found = json.loads(there)
+    assert [run["reward_info"]["reward"] for run in found["simulations"]] == [1.0] * 4
+    assert len({run["start_time"] for run in found["simulations"]}) > 1
+    messages = [one for run in found["simulations"] for one in run["messages"]]
+    callers = {call["requestor"] for one in messages for call in one.get("tool_calls") or ()}
+    assert ("user" in callers) == (domain == "telecom")
