@@ -108,6 +108,17 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
+def check_folder(path: Path, name: str) -> None:
+    """Refuse, before any work, a path where no folder can be; `name` is what the user calls it.
+
+    Raises:
+        UsageError: it, or what should hold it, is a file.
+    """
+    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    if there.exists() and not there.is_dir():
+        raise UsageError(f"{name} {str(path)!r} cannot be a folder, for {str(there)!r} is a file: give another path")
+
+
 def mend_tail(path: Path) -> int:
     """Repair the last line of a JSON-lines file after a kill; returns the bytes dropped.
 

@@ -105,6 +105,31 @@ def test_bad_input_gets_one_line_and_exit_code_two(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--handoff"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_where_a_folder_is_wanted_is_refused_before_any_work(
+    clinic_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, below: str
+) -> None:
+    assert main(["analyze", str(clinic_file), "--out", str(tmp_path / "out"), option, f"{clinic_file}{below}"]) == 2
+    assert capsys.readouterr().err == (
+        f"trace-agents: {option} '{clinic_file}{below}' cannot be a folder, for '{clinic_file}' is a file: "
+        "give another path\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_trajectories_that_infrastructure_failed_all_are_refused_with_the_first_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"task_id": "1", "messages": [{"role": "user", "content": "Hi"}], "error": "server gone"}
+    file = tmp_path / "failed.jsonl"
+    file.write_text(f"{json.dumps(row)}\n" * 30)
+    assert main(["analyze", str(file), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "infrastructure failed all 30 trajectories (the first: 'server gone')" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the real trajectories are not beside this checkout")
 def test_real_trajectories_give_capabilities_with_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(REAL), "--format", "tau-bench", "--out", str(tmp_path), "--runs", "10"]) == 0

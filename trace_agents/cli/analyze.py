@@ -13,6 +13,7 @@ from trace_agents.analysis.requests import prices_of
 from trace_agents.cli._reading import Reader, Reading, show_open
 from trace_agents.cli._validation import validation
 from trace_agents.errors import UsageError
+from trace_agents.files import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -153,6 +154,8 @@ def _reading(llm: str | None, handoff: Path | None, wait: bool, both: bool) -> R
     """Who reads; None where the statistics work alone."""
     if llm is not None and handoff is not None:
         raise UsageError(f"--llm {llm!r} and --handoff {str(handoff)!r} are two analysts: give one of them")
+    if handoff is not None:
+        check_folder(handoff, "--handoff")
     if wait and handoff is None:
         raise UsageError("--wait is for --handoff DIR: add it, or leave --wait out")
     if llm is None and handoff is None:
@@ -177,13 +180,13 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     from graphs.analysts.handoff import AnswersWanted
     from trace_agents.analysis.statistical import StatisticalAnalyst
     from trace_agents.cli._progress import console, watch
-    from trace_agents.importers import load_trajectories
     from trace_agents.progress import Progress, SilentProgress
     from trace_agents.report import build_report
 
     config = AnalysisConfig(thresholds=options.thresholds, batch=options.batch, concurrency=options.concurrency)
+    check_folder(out, "--out")
     reader = None if reading is None else Reader(reading.mind(), reading, config, out)
-    report = load_trajectories(source.paths, source.format, source.skip_bad, source.outcomes)
+    report = _loaded(source)
 
     def work(progress: Progress) -> tuple[Analysis, AnalystNotes | None]:
         if reader is not None:
@@ -210,6 +213,19 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
     if notes is not None:
         screen.print(_plain(notes.spent))
     screen.print(f"written: {' and '.join(str(file) for file in written)}", highlight=False, soft_wrap=True)
+
+
+def _loaded(source: _Source) -> LoadReport:
+    """The trajectories, some with an outcome."""
+    from trace_agents.importers import load_trajectories
+
+    report = load_trajectories(source.paths, source.format, source.skip_bad, source.outcomes)
+    if report.excluded_infrastructure == len(report.trajectories):
+        raise UsageError(
+            f"infrastructure failed all {len(report.trajectories)} trajectories (the first: "
+            f"{report.trajectories[0].error!r}), so none has an outcome: run their tasks again"
+        )
+    return report
 
 
 def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:
