@@ -48,7 +48,7 @@ class HandoffMind:
 
     def spent(self) -> Usage:
         """Only how many were answered: what it took is not known."""
-        answered = sum(self.folder.answered_by().values())
+        answered = sum(self.folder.answered_by().values()) if self.folder.belongs_to(self._analysis) else 0
         return Usage(answered=answered, unmetered=answered)
 
     async def ask(self, request: Request) -> Any:

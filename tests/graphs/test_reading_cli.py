@@ -137,6 +137,20 @@ def test_a_hand_off_says_what_is_open_and_how_to_go_on(
     assert len(summary(tmp_path).kept) == 1
 
 
+def test_a_folder_of_another_analysis_is_refused_and_nothing_is_said_to_be_kept(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = HandoffFolder(tmp_path / "handoff")
+    handing = [*command, "--handoff", str(folder.path)]
+    assert main(handing) == 0
+    (waiting,) = folder.open()
+    folder.answer(waiting.id, read(waiting.prompt))
+    capsys.readouterr()
+    assert main([*handing, "--seed", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("repeat the options of the first call, or give a new folder\n")
+
+
 def test_a_context_too_small_is_refused_and_leaves_the_folder_free(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

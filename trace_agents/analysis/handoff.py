@@ -68,8 +68,7 @@ class HandoffFolder:
             UsageError: it belongs to another analysis.
         """
         if self._facts.is_file():
-            held = HandoffFacts.model_validate_json(self._facts.read_text(encoding="utf-8"))
-            if held.analysis != analysis:
+            if not self.belongs_to(analysis):
                 raise UsageError(
                     f"hand-off folder {str(self.path)!r} belongs to another analysis (other trajectories or options): "
                     "repeat the options of the first call, or give a new folder"
@@ -78,6 +77,12 @@ class HandoffFolder:
         for folder in (self._requests, self._answers):
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._facts, HandoffFacts(analysis=analysis).model_dump_json() + "\n")
+
+    def belongs_to(self, analysis: str) -> bool:
+        """Whether the folder holds that analysis's requests."""
+        if not self._facts.is_file():
+            return False
+        return HandoffFacts.model_validate_json(self._facts.read_text(encoding="utf-8")).analysis == analysis
 
     def put(self, request: Request) -> None:
         """Ask; what was asked before is left as it is."""
