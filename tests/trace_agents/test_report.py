@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from sample_run import CONFIG, HOSTILE, trace, write_sample_analysis, write_sample_run
 
+from trace_agents.analysis.aggregate import Verdicts
 from trace_agents.analysis.agreement import Agreement
+from trace_agents.analysis.analyst import RunLabels
 from trace_agents.analysis.notes import AnalystNotes
 from trace_agents.analysis.requests import Usage
 from trace_agents.analysis.results import Analysis
@@ -236,6 +238,29 @@ def test_labels_of_several_runs_become_the_majority_with_its_step(tmp_path: Path
         read_labels(
             write_lines(tmp_path / "m.jsonl", [{"trajectory_id": "t", "capability": "c", "label": "NA"}]), {"t"}
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "step"),
+    [
+        ([("LACKING", 2), ("PRESENT", 4)], "PRESENT", 4),
+        ([("LACKING", 2), ("NA", None)], "NA", None),
+        ([("LACKING", 2), ("LACKING", 6), ("LACKING", 6)], "LACKING", 6),
+    ],
+)
+def test_the_page_settles_ties_of_labels_and_steps_as_the_analysis_does(
+    tmp_path: Path, given: list[tuple[str, int | None]], label: str, step: int | None
+) -> None:
+    rows = [
+        {"run": run, "trajectory_id": "t", "capability": "c", "label": said, "step": at}
+        for run, (said, at) in enumerate(given)
+    ]
+    shown = read_labels(write_lines(tmp_path / "l.jsonl", rows), {"t"})["t"]["c"]
+    runs = [
+        RunLabels(run=run, trajectory_ids=("t",), labels={"c": said[0]}, steps={"c": (at,)})
+        for run, (said, at) in enumerate(given)
+    ]
+    assert (shown["label"], shown["step"]) == (label, step) == Verdicts(runs).get("c", "t")
 
 
 def test_an_analysis_of_another_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trace_agents.analysis.aggregate import LABELS as VERDICTS
 from trace_agents.analysis.aggregate import Overlap
 from trace_agents.analysis.agreement import Agreement
 from trace_agents.analysis.notes import FILE, AnalystNotes
@@ -25,6 +26,9 @@ LARGEST_MATRIX = 16
 """Capabilities in the overlap matrix, at most."""
 
 _TRAJECTORY = re.compile(rb'"trajectory_id": ?("(?:[^"\\\\]|\\\\.)*")')
+
+
+_RANK = {label.value: rank for rank, label in enumerate(VERDICTS)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ def read_capabilities(path: Path) -> CapabilitiesArtifact:
 def read_labels(path: Path, only: Collection[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """The majority label of each capability over the runs, for the trajectories in `only`; empty without the file.
 
-    The deciding step is that of the first run that gave the majority label.
+    Ties are settled as in the analysis: PRESENT before NA before LACKING, and of the steps that as many of the runs with
+    that label name, the first.
     """
     if not path.exists():
         return {}
@@ -168,8 +173,10 @@ def read_labels(path: Path, only: Collection[str]) -> dict[str, dict[str, dict[s
                 raise UsageError(f"line {number} of {str(path)!r} has no {error}: run the analysis again") from error
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for (trajectory, capability), labels in given.items():
-        majority, count = Counter(label for label, _ in labels).most_common(1)[0]
-        step = next(step for label, step in labels if label == majority)
-        entry = {"label": majority, "share": round(count / len(labels), 3), "step": step}
+        counts = Counter(label for label, _ in labels)
+        majority = max(counts, key=lambda label: (counts[label], _RANK.get(label, -1)))
+        steps = Counter(step for label, step in labels if label == majority)
+        step = max(steps, key=steps.__getitem__)
+        entry = {"label": majority, "share": round(counts[majority] / len(labels), 3), "step": step}
         found.setdefault(trajectory, {})[capability] = entry
     return found
