@@ -148,8 +148,8 @@ def read_capabilities(path: Path) -> CapabilitiesArtifact:
 def read_labels(path: Path, only: Collection[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """The majority label of each capability over the runs, for the trajectories in `only`; empty without the file.
 
-    Ties are settled as in the analysis: PRESENT before NA before LACKING, and of the steps that as many of the runs with
-    that label name, the first.
+    Ties are settled as in the analysis: PRESENT before NA before LACKING, and of the steps that as many of the runs
+    with that label name, the first.
     """
     if not path.exists():
         return {}
