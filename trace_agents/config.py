@@ -26,7 +26,7 @@ class TargetSection(Record):
     """[target]: the environment to improve in, and how the base agent is rolled out there."""
 
     environment: str
-    """A registered name, `package.module:Class` or `file.py:Class`."""
+    """As everywhere: a registered name, `file.py:Class`, `path/benchmark.toml`, `verifiers:NAME`, or a server's URL."""
     train_split: str = "train"
     """Tasks that rollouts, analysis and the baseline may see."""
     validation_split: str = "validation"
@@ -111,6 +111,8 @@ class SynthesisSection(Record):
 
     generator: str = "template"
     """`template` needs no language model; otherwise a LangChain chat-model spec."""
+    families: tuple[str, ...] = ()
+    """Generator families of the target besides the registered ones: `file.py:Class` or `package.module:Class`."""
     certification_seeds: int = Field(default=24, ge=1)
     """Seeds on which an environment must prove itself before training."""
     certification_groups: int = Field(default=8, ge=1)

@@ -204,5 +204,9 @@ class WritesResults(Protocol):
 
 def at_once(environment: object, wanted: int) -> int:
     """Episodes of `environment` that may be live together, `wanted` at most."""
-    few = environment.most_episodes if isinstance(environment, PlaysFew) else None
-    return min(wanted, few or wanted)
+    return min(wanted, most_episodes(environment) or wanted)
+
+
+def most_episodes(environment: object) -> int | None:
+    """Episodes of `environment` that may be live together; None where there is no such limit."""
+    return environment.most_episodes if isinstance(environment, PlaysFew) else None

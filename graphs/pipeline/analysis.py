@@ -13,9 +13,11 @@ from graphs.analysts.mind import Mind
 from graphs.analysts.models import load_chat_model
 from graphs.analysts.reading import ReadingPlan, read_trajectories
 from graphs.pipeline.context import Run
+from graphs.pipeline.prospects import why_too_few
 from graphs.pipeline.rollouts import FILE
 from graphs.pipeline.rollouts import read_trajectories as rollouts_of
 from graphs.pipeline.scoring import planted_lacking, score_analysis
+from trace_agents.analysis.analyst import TooFewOutcomes
 from trace_agents.analysis.requests import prices_of
 from trace_agents.analysis.results import Analysis, Candidate, CapabilitiesArtifact
 from trace_agents.analysis.statistical import StatisticalAnalyst
@@ -44,7 +46,10 @@ async def analyse(run: Run) -> None:
         return
     with run.store.stage(STAGE, inputs(run), [FILE]):
         trajectories = rollouts_of(run)
-        found = await _contrasted(run, trajectories)
+        try:
+            found = await _contrasted(run, trajectories)
+        except TooFewOutcomes as error:
+            raise UsageError(f"{error}; {why_too_few(run, trajectories)}") from error
         found.write(run.store.root)
         if not found.kept:
             raise UsageError(
@@ -76,8 +81,7 @@ async def _contrasted(run: Run, trajectories: Sequence[Trajectory]) -> Analysis:
     except (UsageError, InfrastructureError) as error:
         if isinstance(error, UsageError) and not mind.spent().answered:
             raise
-        remedy = f"`trace-agents run --resume {run.store.root}` goes on without asking again for what was answered"
-        raise UsageError(f"{error}; {remedy}") from error
+        raise UsageError(f"{error}; what was answered is not asked for again") from error
     notes.write(run.store.root)
     return found
 

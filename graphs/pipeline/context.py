@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trace_agents.config import RunConfig
 from trace_agents.endpoint import ModelEndpoint, Sampling
-from trace_agents.environment import Environment
+from trace_agents.environment import Closes, Environment
 from trace_agents.errors import UsageError
 from trace_agents.memory import MemoryWatch
 from trace_agents.progress import Progress
@@ -68,6 +68,29 @@ class Run:
     def base_model(self) -> str:
         """The endpoint's name of the frozen base."""
         return self.base.name
+
+    async def close(self) -> None:
+        """Let go of what the stages used on the running event loop: the server's connections, kept environments."""
+        endpoint, target = self.__dict__.get("endpoint"), self.__dict__.get("target")
+        if isinstance(endpoint, RemoteEndpoint):
+            await endpoint.close()
+        if isinstance(target, Closes):
+            await target.close()
+
+    async def check_endpoint(self) -> None:
+        """See that a configured server has the base agent.
+
+        Raises:
+            UsageError: it has not. InfrastructureError: it does not answer.
+        """
+        if self.config.agent.endpoint is None:
+            return
+        served = await self.endpoint.models()
+        if self.base_model not in served:
+            raise UsageError(
+                f"endpoint {self.config.agent.endpoint!r} serves {served!r}, not {self.base_model!r}: serve the folder "
+                "of [agent] model under its own name"
+            )
 
     @cached_property
     def planted(self) -> tuple[str, ...]:

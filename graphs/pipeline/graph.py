@@ -18,6 +18,7 @@ from graphs.pipeline.analysis import analyse
 from graphs.pipeline.composition import compose
 from graphs.pipeline.context import Run
 from graphs.pipeline.evaluation import evaluate
+from graphs.pipeline.prospects import notes
 from graphs.pipeline.rollouts import roll_out
 from graphs.pipeline.synthesis import build_environments
 from graphs.pipeline.training import train_adapters
@@ -65,8 +66,17 @@ def run_pipeline(config: RunConfig, store: RunStore, progress: Progress | None =
     """
     quiet_libraries()
     run = Run(config, store, progress or SilentProgress())
+    for note in notes(run):
+        run.progress.note(note)
     with run.memory:
-        asyncio.run(build_pipeline().ainvoke(PipelineState(done=[]), context=run))
+        asyncio.run(_run(run))
+
+
+async def _run(run: Run) -> None:
+    try:
+        await build_pipeline().ainvoke(PipelineState(done=[]), context=run)
+    finally:
+        await run.close()
 
 
 def _node(name: str, stage: Callable[[Run], Awaitable[None]]):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from graphs.pipeline.context import Run
+from trace_agents.errors import UsageError
 from trace_agents.types import Trajectory
-from training.rollouts import TraceWriter, read_traces, trajectory_from_trace
+from training.rollouts import EpisodeTrace, TraceWriter, read_traces, trajectory_from_trace
 
 FILE = "trajectories.jsonl"
 STAGE = "rollouts"
@@ -20,14 +24,18 @@ def inputs(run: Run) -> dict:
 
 
 async def roll_out(run: Run) -> None:
-    """Sample `rollouts_per_task` trajectories of each train task; a killed stage keeps what it had."""
+    """Sample `rollouts_per_task` trajectories of each train task; a killed stage keeps what it had.
+
+    Raises:
+        UsageError: most rollouts have no verdict, as infrastructure failed; resuming plays those again.
+    """
     if run.finished(STAGE, inputs(run)):
         return
     settings = run.config.target
     tasks = run.tasks(settings.train_split)
+    await run.check_endpoint()
     with run.store.stage(STAGE, inputs(run)) as facts:
-        run.store.mend(FILE)
-        had = {(trace.task_id, trace.trial) for trace in read_trajectories(run)} if run.store.has(FILE) else set()
+        had = _played(run)
         pairs = [(task, trial) for task in tasks for trial in range(settings.rollouts_per_task)]
         left = [(task, trial) for task, trial in pairs if (task.id, trial) not in had]
         passed = 0
@@ -41,10 +49,30 @@ async def roll_out(run: Run) -> None:
                 stage.note(f"{passed} passed")
                 stage.advance()
 
-            await run.sample(
-                STAGE, run.target, left, run.rollout_config(run.base_model, settings.temperature), on_trace=keep
-            )
+            config = run.rollout_config(run.base_model, settings.temperature)
+            traces = await run.sample(STAGE, run.target, left, config, on_trace=keep)
+        _count_lost(run, traces, len(pairs))
         facts["rollouts"] = len(pairs)
+
+
+def _played(run: Run) -> set[tuple[str, int]]:
+    """Task and trial of what is there already; what failed, or is another agent's, is taken out."""
+    if not run.store.has(FILE):
+        return set()
+    run.store.keep_rows(FILE, lambda row: row["ok"] and row["agent"]["config"]["model"] == run.base_model)
+    return {(trajectory.task_id, trajectory.trial) for trajectory in read_trajectories(run)}
+
+
+def _count_lost(run: Run, traces: Sequence[EpisodeTrace], planned: int) -> None:
+    """Say how many rollouts infrastructure failed; most of them leave nothing to contrast."""
+    reasons = Counter(trace.last_error.message if trace.last_error else "" for trace in traces if not trace.ok)
+    if not reasons:
+        return
+    said = f"{reasons.total()} of {planned} rollouts have no verdict, as infrastructure failed"
+    mostly = " ".join(reasons.most_common(1)[0][0].split())
+    if 2 * reasons.total() > planned:
+        raise UsageError(f"{said} ({mostly}): mend that; they are played again")
+    run.progress.note(f"rollouts: {said} ({mostly})")
 
 
 def read_trajectories(run: Run) -> list[Trajectory]:

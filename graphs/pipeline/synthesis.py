@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphs.pipeline.analysis import kept
 from graphs.pipeline.context import Run
+from graphs.pipeline.families import families
 from graphs.synthesis import Workshop, synthesise
-from synth_envs.contract import families_of
 from synth_envs.generate import TemplateGenerator
 from synth_envs.manifest import Manifest, load_synthetic, read_manifest
 from trace_agents.environment import SyntheticEnvironment
@@ -38,15 +38,24 @@ async def build_environments(run: Run) -> None:
             sample_groups=_sampler(run),
             groups=run.config.synthesis.certification_groups,
         )
-        generator = TemplateGenerator(families_of(run.target.name))
+        generator = TemplateGenerator(families(run))
         made = await synthesise([candidate.capability for candidate in kept(run)], generator, workshop, run.progress)
         run.store.append_jsonl("certificates.jsonl", made.certificates)
         facts["rejected"] = made.rejected
         facts["rollouts"] = run.rollouts.get(STAGE, 0)
         if not made.manifests:
             raise UsageError(
-                f"no environment was certified ({made.rejected}): register a family for {run.target.name!r}"
+                f"no environment was certified ({_told(made.rejected)}): write a family for {run.target.name!r} "
+                "(synth_envs/README.md), and name it in [synthesis] families"
             )
+
+
+def _told(rejected: Mapping[str, str]) -> str:
+    """Each reason once, with the capabilities that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, reason in rejected.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(held)}: {reason}" for reason, held in names.items())
 
 
 def manifests(run: Run) -> dict[str, Manifest]:

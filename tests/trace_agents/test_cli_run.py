@@ -13,17 +13,19 @@ from trace_agents.runstore import RunStore
 
 ENVIRONMENT = '''
 import signal
+from pathlib import Path
 from trace_agents.errors import unknown
 from trace_agents.types import TaskInstance
 
 class Shop:
-    """An environment on whose train tasks the user presses Ctrl-C, twice, so as not to wait for the next await."""
+    """An environment on whose train tasks, once the run is there, the user presses Ctrl-C, twice, so as not to wait for
+    the next await."""
     name = "shop"
     splits = {"train": 1, "validation": 1, "test": 1}
     def tasks(self, split):
         if split not in self.splits:
             raise unknown("split", split, list(self.splits))
-        if split != "train":
+        if split != "train" or not Path("runs").exists():
             return [TaskInstance(id=split, environment=self.name, split=split, prompt="Hello.")]
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -68,6 +70,16 @@ def test_an_interrupted_run_says_how_to_go_on_and_is_kept(shop: Path, capsys: py
             'environment = "shop.py:Shop"\ntrain_split = "tain"',
             "unknown split 'tain' of environment 'shop': use one of 'train'",
         ),
+        (
+            'environment = "shop.py:Shop"\nvalidation_split = "test"',
+            "validation_split 'test' and test_split 'test' of environment 'shop' share 1 tasks ('test')",
+        ),
+        ('environment = "synth/unlock"', "environment 'synth/unlock' has no splits, only tasks from seeds"),
+        (
+            'environment = "shop.py:Shop"\n[agent]\nmodel = "http://127.0.0.1:8001/v1#m"',
+            "model 'http://127.0.0.1:8001/v1#m' is a URL, and what is trained is a folder of weights",
+        ),
+        ('environment = "shop.py:Shop"\n[agent]\nmodel = "nowhere"', "model folder 'nowhere' holds no config.json"),
     ],
 )
 def test_a_target_that_does_not_exist_is_one_line_and_makes_no_run(

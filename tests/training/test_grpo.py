@@ -18,6 +18,7 @@ from transformers import Qwen3ForCausalLM
 
 from trace_agents.artifacts import MetricRow
 from trace_agents.endpoint import Completion, Sampling
+from trace_agents.environment import at_once
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolResult, UserTurn
 from training.chat import ChatFormat
@@ -344,6 +345,14 @@ class TestSources:
         assert (await source.start(source.training(1))).task.environment == "two"
         with pytest.raises(UsageError, match="use 'one', 'two'"):
             await source.start(Plain("three").generate(1))
+
+    def test_no_more_episodes_are_started_at_once_than_the_environment_can_play(self) -> None:
+        few, two = Plain("few"), Plain("two")
+        few.most_episodes, two.most_episodes = 3, 2
+        tasks = [few.generate(seed) for seed in range(2)]
+        sources = [SeededTasks(few, train_from=500, validate_from=0, validate=2), FixedTasks(two, tasks, [])]
+        assert [at_once(source, 64) for source in (*sources, MixedTasks(sources))] == [3, 2, 2]
+        assert at_once(MixedTasks([SeededTasks(Plain(), train_from=500, validate_from=0, validate=2)]), 64) == 64
 
 
 SETTINGS = GRPOConfig(

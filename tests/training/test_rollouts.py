@@ -17,7 +17,7 @@ from transformers import Qwen3ForCausalLM
 from verifiers.v1 import load_taskset, taskset_config_type
 
 from trace_agents.endpoint import Sampling
-from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.routing import Route
 from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, UserTurn
 from training.chat import ChatFormat
@@ -249,6 +249,17 @@ class TestInfrastructure:
         script.generate = endless
         trace = await rollout(Sums(), TASK, script, chat, CONFIG.model_copy(update={"retries": 0}))
         assert "the turn ended with token" in trace.errors[0].message
+
+    async def test_a_task_that_cannot_be_played_here_has_no_verdict_and_ends_nothing(self, chat: ChatFormat) -> None:
+        def keyless(task: TaskInstance) -> SumsEpisode:
+            if task.id == "sum-1":
+                raise TaskUnavailable("task 'sum-1' needs a key: set SUMS_KEY")
+            return SumsEpisode(task)
+
+        sums = Sums(keyless)
+        traces = await collect(sums, sums.tasks("train"), Script(chat, GOOD), chat, CONFIG)
+        assert [trace.ok for trace in traces] == [True, False]
+        assert "set SUMS_KEY" in trajectory_from_trace(traces[1]).error
 
     async def test_bad_input_is_not_infrastructure(self, chat: ChatFormat) -> None:
         with pytest.raises(UsageError, match="unknown model 'bse': use one of 'base'"):

@@ -42,16 +42,20 @@ class RunLabels(Record):
 _LETTERS = {label.value[0]: label for label in Label}
 
 
+class TooFewOutcomes(UsageError):
+    """There are too few trajectories of an outcome to contrast."""
+
+
 def check_outcomes(trajectories: Sequence[Trajectory], least: int) -> None:
     """Refuse what cannot be contrasted.
 
     Raises:
-        UsageError: fewer than `least` trajectories failed, or fewer succeeded.
+        TooFewOutcomes: fewer than `least` trajectories failed, or fewer succeeded.
     """
     failed = sum(not one.success for one in trajectories)
     for kind, number in (("failed", failed), ("successful", len(trajectories) - failed)):
         if number < least:
-            raise UsageError(
+            raise TooFewOutcomes(
                 f"{number} {kind} trajectories of {len(trajectories)} are too few to contrast: give {least} or more of "
                 "each outcome (more tasks, more trials, or another agent)"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from trace_agents.config import RunConfig
-from trace_agents.errors import UsageError
+from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.registry import load_environment
 from trace_agents.runstore import RunStore
 
@@ -73,16 +74,36 @@ def demo_config() -> Path:
 
 
 def _check(config: RunConfig) -> None:
-    """Find what can be wrong with the target before there is a run and before anything heavy is loaded.
+    """Find what can be wrong with target and agent before there is a run and before anything heavy is loaded.
 
     Raises:
-        UsageError: unknown environment or split.
+        UsageError: unknown environment, split or model, or splits that share tasks.
     """
-    environment = load_environment(config.target.environment)
-    for split in (config.target.train_split, config.target.validation_split, config.target.test_split):
+    from training.base_agent import find_model
+
+    target = config.target
+    environment = load_environment(target.environment)
+    splits = {name: getattr(target, name) for name in ("train_split", "validation_split", "test_split")}
+    if not environment.splits:
+        raise UsageError(
+            f"environment {environment.name!r} has no splits, only tasks from seeds: a run needs three, to train, to "
+            "pick and to report on"
+        )
+    for key, split in splits.items():
         if split not in environment.splits:
             known = ", ".join(repr(name) for name in environment.splits)
-            raise UsageError(f"unknown split {split!r} of environment {environment.name!r}: use one of {known}")
+            raise UsageError(
+                f"unknown split {split!r} of environment {environment.name!r}: use one of {known} as {key} in [target]"
+            )
+    held = {key: {task.id for task in environment.tasks(split)} for key, split in splits.items()}
+    for one, other in itertools.combinations(splits, 2):
+        if shared := held[one] & held[other]:
+            raise UsageError(
+                f"{one} {splits[one]!r} and {other} {splits[other]!r} of environment {environment.name!r} share "
+                f"{len(shared)} tasks ({min(shared)!r}): give each its own, as nothing is picked or reported on tasks "
+                "that were learnt from"
+            )
+    find_model(config.agent.model)
 
 
 def _new_id(config: RunConfig) -> str:
@@ -111,6 +132,10 @@ def _execute(store: RunStore) -> None:
         folder = HandoffFolder.existing(Path(str(wanted.folder)))
         show_open(folder, f"`trace-agents run --resume {store.root}`")
         return
+    except (UsageError, InfrastructureError) as error:
+        kept = f"what was done is kept: see it with `trace-agents report {store.root}`"
+        again = f"change {str(store.path('config.toml'))!r} if need be, and go on with `trace-agents run --resume"
+        raise UsageError(f"{error}; {kept}; {again} {store.root}`") from error
     except KeyboardInterrupt:
         typer.echo(f"trace-agents: interrupted; resume with `trace-agents run --resume {store.root}`", err=True)
         raise typer.Exit(130) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from trace_agents.errors import UsageError, unknown
 
@@ -24,6 +25,11 @@ def find_model(spec: str) -> Path:
         if name not in EMBEDDED:
             raise unknown("embedded model", name, list(EMBEDDED))
         return EMBEDDED[name]
+    if "://" in spec:
+        raise UsageError(
+            f"model {spec!r} is a URL, and what is trained is a folder of weights: give the folder as model, and the "
+            "server's URL as endpoint"
+        )
     folder = Path(spec)
     if not (folder / "config.json").is_file():
         raise UsageError(
@@ -34,8 +40,15 @@ def find_model(spec: str) -> Path:
 
 def planted_deficits(model: Path, environment: str) -> tuple[str, ...]:
     """Capabilities of `environment` that the recipe of `model` made rare; empty for a model without a card."""
-    card = model / CARD
-    if not card.is_file():
-        return ()
-    facts = json.loads(card.read_text(encoding="utf-8"))
-    return tuple(facts["planted"]) if facts["environment"] == environment else ()
+    facts = _card(model)
+    return tuple(facts["planted"]) if facts.get("environment") == environment else ()
+
+
+def made_for(model: Path) -> str | None:
+    """The environment whose tools `model` was trained on by its recipe; None for a model without a card."""
+    return _card(model).get("environment")
+
+
+def _card(model: Path) -> dict[str, Any]:
+    path = model / CARD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

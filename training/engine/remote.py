@@ -15,6 +15,7 @@ from trace_agents.errors import InfrastructureError, UsageError
 _SCORED_AT_ONCE = 20
 """vLLM's default bound on log-probabilities per token (`--max-logprobs`)."""
 
+_GENERATE = "/inference/v1/generate"
 _OVERLONG = re.compile("maximum (context|model) length")
 """How servers say that the context is full."""
 
@@ -130,7 +131,7 @@ class RemoteEndpoint:
 
     async def _generate(self, prompt_ids: Sequence[int], model: str, params: dict[str, Any]) -> dict[str, Any]:
         body = {"model": model, "token_ids": list(prompt_ids), "sampling_params": params}
-        answer = await self._call("POST", "/inference/v1/generate", body)
+        answer = await self._call("POST", _GENERATE, body)
         return answer["choices"][0]
 
     def _connected(self) -> httpx.AsyncClient:
@@ -150,6 +151,11 @@ class RemoteEndpoint:
         if response.is_success:
             return response.json() if "json" in response.headers.get("content-type", "") else response.text
         message = _message(response)
+        if response.status_code == 404 and path == _GENERATE and "model" not in message:  # Else it is a missing model.
+            raise UsageError(
+                f"server {self.url!r} has no {path} ({message}): what is trained is sampled token by token, by vLLM "
+                "with --enable-scale-out or by `trace-agents endpoint`"
+            )
         if response.status_code in (400, 404, 422) and not _OVERLONG.search(message):
             raise UsageError(f"server {self.url!r} refused {path}: {message}")
         if response.status_code in (401, 403):

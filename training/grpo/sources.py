@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from trace_agents.environment import Environment, Episode
+from trace_agents.environment import Environment, Episode, most_episodes
 from trace_agents.errors import UsageError
 from trace_agents.types import TaskInstance
 
@@ -39,6 +39,7 @@ class SeededTasks:
             raise UsageError(f"train_from {train_from!r} lies within the validation seeds: choose another range")
         self.environment = environment
         self.name = environment.name
+        self.most_episodes = most_episodes(environment)
         self.train_from, self.validate_from, self.validate = train_from, validate_from, validate
 
     def training(self, index: int) -> TaskInstance:
@@ -70,6 +71,7 @@ class FixedTasks:
             raise UsageError(f"fixed tasks of {environment.name!r}: {problem}: give disjoint, non-empty lists")
         self.environment = environment
         self.name = environment.name
+        self.most_episodes = most_episodes(environment)
         self.tasks, self.held_out, self.seed = tuple(tasks), tuple(held_out), seed
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
@@ -102,6 +104,7 @@ class MixedTasks:
             problem = f"{repeated[0]!r} is there twice" if repeated else "it is empty"
             raise UsageError(f"mixture of task sources: {problem}: give sources of different environments")
         self.sources = tuple(sources)
+        self.most_episodes = min((few for few in map(most_episodes, self.sources) if few), default=None)
         self.name = "+".join(source.name for source in sources)
 
     def training(self, index: int) -> TaskInstance:

@@ -18,7 +18,7 @@ from mcp_servers.server import tool_spec
 from trace_agents.calls import malformed_call
 from trace_agents.endpoint import Completion, Sampler
 from trace_agents.environment import Episode
-from trace_agents.errors import UsageError
+from trace_agents.errors import TaskUnavailable, UsageError
 from trace_agents.types import Message, StopReason, TaskInstance, ToolCall, ToolSpec
 from training.chat import ChatFormat
 from training.rollouts.acting import answer, run_call
@@ -36,9 +36,11 @@ class EpisodeSource(Protocol):
 
 @contextmanager
 def crossing(boundary: type[vf.RolloutError], what: str) -> Iterator[None]:
-    """Name the boundary that a failure crossed; bad input passes as it is."""
+    """Name the boundary that a failure crossed; bad input passes as it is, but for a task that cannot be played."""
     try:
         yield
+    except TaskUnavailable as error:
+        raise boundary(f"{what}: {error}") from error
     except (UsageError, vf.RolloutError):
         raise
     except Exception as error:
