@@ -18,7 +18,8 @@ from mcp_servers.toolsandbox.settings import FACTS_VARIABLE, KEY_VARIABLE, Setti
 from mcp_servers.toolsandbox.splits import split_of, splits_of
 from mcp_servers.toolsandbox.users import ModelUser, Nobody, ScriptedUser, User
 from trace_agents.environment import ResultsRequest
-from trace_agents.errors import TaskUnavailable, UsageError, unknown
+from trace_agents.errors import TaskUnavailable, UsageError
+from trace_agents.fixed_tasks import FixedTasks
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 WORKER = Path(__file__).with_name("worker")
@@ -105,7 +106,7 @@ class ToolSandboxEpisode:
         return texts[-1]
 
 
-class ToolSandbox:
+class ToolSandbox(FixedTasks):
     """The environment `toolsandbox`. Nothing is read or started before it is needed."""
 
     name = "toolsandbox"
@@ -130,29 +131,6 @@ class ToolSandbox:
     def facts(self) -> FactBook:
         """What is known of RapidAPI."""
         return FactBook(self.settings.facts, self.settings.facts_file)
-
-    @property
-    def splits(self) -> Mapping[str, int]:
-        """`base`, the scenarios without distraction tools; `offline`, those that need no RapidAPI; `all`; and one for
-        each of upstream's categories."""
-        return {split: len(names) for split, names in self._splits.items()}
-
-    def tasks(self, split: str) -> Sequence[TaskInstance]:
-        """The split's scenarios, in upstream's order."""
-        if split not in self._splits:
-            raise unknown("split", split, list(self._splits))
-        return [self._tasks[name] for name in self._splits[split]]
-
-    def task(self, task_id: str) -> TaskInstance:
-        """The scenario of this name."""
-        if task_id not in self._tasks:
-            example = next(iter(self._tasks))
-            raise UsageError(f"unknown task {task_id!r} of environment {self.name!r}: use for example {example!r}")
-        return self._tasks[task_id]
-
-    def generate(self, seed: int) -> TaskInstance:
-        """Upstream's scenarios are fixed."""
-        raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
 
     def prepare(self) -> None:
         """Let the worker load while its host still imports what it serves with."""
@@ -254,7 +232,8 @@ class ToolSandbox:
         return Worker(Program("toolsandbox", python, WORKER, arguments, variables, seconds))
 
     @cached_property
-    def _tasks(self) -> Mapping[str, TaskInstance]:
+    def instances(self) -> Mapping[str, TaskInstance]:
+        """The scenarios by their names, in upstream's order."""
         return {
             entry["name"]: TaskInstance(
                 id=entry["name"],
@@ -273,8 +252,10 @@ class ToolSandbox:
         }
 
     @cached_property
-    def _splits(self) -> Mapping[str, Sequence[str]]:
-        return splits_of(list(self._tasks.values()))
+    def split_ids(self) -> Mapping[str, Sequence[str]]:
+        """`base`, the scenarios without distraction tools; `offline`, those that need no RapidAPI; `all`; and one for
+        each of upstream's categories."""
+        return splits_of(list(self.instances.values()))
 
 
 def _action(action: Mapping[str, Any]) -> Action:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,16 @@ from mcp_servers.wrapped.live import LiveServer
 from mcp_servers.wrapped.turns import Turns
 from mcp_servers.wrapped.users import User, Users
 from trace_agents.calls import unknown_tool
-from trace_agents.environment import Environment, Episode
+from trace_agents.environment import Episode
 from trace_agents.errors import UsageError, unknown
+from trace_agents.fixed_tasks import FixedTasks
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, ToolSpec, UserTurn
 
 TURN_WAIT_S = 600.0
 """Longest that an episode waits until another has ended, where few may be live at once."""
 
 
-class WrappedEnvironment(Environment):
+class WrappedEnvironment(FixedTasks):
     """The `Environment` contract over an MCP server that knows nothing of it."""
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -34,7 +34,6 @@ class WrappedEnvironment(Environment):
             UsageError: its checker cannot be imported, or its simulated user has no endpoint.
         """
         self.name = benchmark.described.name
-        self._splits = Counter(row.split for row in benchmark.rows.values())
         self.most_episodes: int | None = benchmark.described.at_once
         self._benchmark = benchmark
         self._checker = Checker(benchmark)
@@ -49,30 +48,14 @@ class WrappedEnvironment(Environment):
             self.oracle = self._gold_actions
 
     @property
-    def splits(self) -> Mapping[str, int]:
-        """Number of tasks of each split, in the order of the task file."""
-        return self._splits
+    def instances(self) -> Mapping[str, TaskInstance]:
+        """The tasks by their ids, in the order of the task file."""
+        return self._instances
 
     @property
     def provenance(self) -> Mapping[str, str]:
         """SHA-256 of the description and each file that it names, and the simulated user."""
         return {**self._benchmark.provenance(), **self._users.provenance}
-
-    def tasks(self, split: str) -> Sequence[TaskInstance]:
-        """The tasks of a split, in the file's order."""
-        if split not in self.splits:
-            raise unknown("split", split, list(self.splits))
-        return [task for task in self._instances.values() if task.split == split]
-
-    def task(self, task_id: str) -> TaskInstance:
-        """The task with this id."""
-        if task_id not in self._instances:
-            raise UsageError(f"unknown task {task_id!r}: {self._benchmark.described.tasks!r} has none of that id")
-        return self._instances[task_id]
-
-    def generate(self, seed: int) -> TaskInstance:
-        """Tasks are fixed."""
-        raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
 
     async def start(self, task: TaskInstance) -> WrappedEpisode:
         """A fresh episode, once one may be live.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trace_agents.errors import UsageError, unknown
+from trace_agents.fixed_tasks import FixedTasks
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 POLICY = "You are a clerk for parking permits. Look a permit up before you move it. Move none while a fine is open."
@@ -65,38 +65,6 @@ class ParkingEpisode:
         """Nothing to free."""
 
 
-class Parking:
-    """The benchmark: fixed tasks in two splits, and their gold actions."""
-
-    name = "parking"
-    splits: Mapping[str, int] = {split: len(rows) for split, rows in TASKS.items()}
-
-    def tasks(self, split: str) -> Sequence[TaskInstance]:
-        """The split's tasks, in order."""
-        if split not in TASKS:
-            raise unknown("split", split, list(TASKS))
-        return [_task(f"{split}-{number}", split, *row) for number, row in enumerate(TASKS[split])]
-
-    def task(self, task_id: str) -> TaskInstance:
-        """The task with this id."""
-        every = {task.id: task for split in TASKS for task in self.tasks(split)}
-        if task_id not in every:
-            raise unknown("task", task_id, list(every))
-        return every[task_id]
-
-    def generate(self, seed: int) -> TaskInstance:
-        """Tasks are fixed."""
-        raise UsageError(f"environment 'parking' has fixed tasks only, none for seed {seed!r}: use a split's tasks")
-
-    async def start(self, task: TaskInstance) -> ParkingEpisode:
-        """A fresh episode."""
-        return ParkingEpisode(task)
-
-    def oracle(self, task: TaskInstance) -> Sequence[Action]:
-        """What a clerk who keeps the policy does."""
-        return [ToolCall(**one) for one in task.data["gold"]] + ["That is all I can do today."]
-
-
 def _task(task_id: str, split: str, plate: str, new: str, fines: int, extra: str) -> TaskInstance:
     before = {plate: {"zone": "B", "fines": fines}}
     allowed = not fines or bool(extra)
@@ -111,3 +79,22 @@ def _task(task_id: str, split: str, plate: str, new: str, fines: int, extra: str
         prompt=f"Please move my permit from {plate} to {new}. {extra}".strip(),
         data={"permits": before, "wanted": wanted, "gold": gold},
     )
+
+
+class Parking(FixedTasks):
+    """The benchmark: fixed tasks in two splits, and their gold actions."""
+
+    name = "parking"
+    instances: Mapping[str, TaskInstance] = {
+        f"{split}-{number}": _task(f"{split}-{number}", split, *row)
+        for split, rows in TASKS.items()
+        for number, row in enumerate(rows)
+    }
+
+    async def start(self, task: TaskInstance) -> ParkingEpisode:
+        """A fresh episode."""
+        return ParkingEpisode(task)
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        """What a clerk who keeps the policy does."""
+        return [ToolCall(**one) for one in task.data["gold"]] + ["That is all I can do today."]
