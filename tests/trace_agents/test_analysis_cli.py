@@ -130,6 +130,23 @@ def test_trajectories_that_infrastructure_failed_all_are_refused_with_the_first_
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("threshold", "said"), [([], "failed"), (["--threshold", "0.1"], "succeeded")])
+def test_graded_rewards_of_which_none_or_all_succeed_name_the_threshold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], threshold: list[str], said: str
+) -> None:
+    rows = [
+        {"task_id": "1", "messages": [{"role": "user", "content": "Hi"}], "reward": 0.2 + at / 50} for at in range(30)
+    ]
+    rows.append({"task_id": "1", "messages": [{"role": "user", "content": "Hi"}], "error": "server gone"})
+    file = tmp_path / "graded.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main(["analyze", str(file), "--out", str(tmp_path / "out"), *threshold]) == 2
+    error = capsys.readouterr().err
+    assert f"all 30 trajectories {said}, though their rewards go from 0.2 to 0.78" in error
+    assert "--threshold" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the real trajectories are not beside this checkout")
 def test_real_trajectories_give_capabilities_with_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(REAL), "--format", "tau-bench", "--out", str(tmp_path), "--runs", "10"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trace_agents.analysis.notes import AnalystNotes
     from trace_agents.contrast import Thresholds
     from trace_agents.importers import LoadReport, Outcomes
+    from trace_agents.types import Trajectory
 
 
 def analyze(
@@ -225,7 +227,19 @@ def _loaded(source: _Source) -> LoadReport:
             f"infrastructure failed all {len(report.trajectories)} trajectories (the first: "
             f"{report.trajectories[0].error!r}), so none has an outcome: run their tasks again"
         )
+    _check_threshold(report.trajectories)
     return report
+
+
+def _check_threshold(trajectories: Sequence[Trajectory]) -> None:
+    """Refuse graded rewards of which all, or none, are a success: it is the threshold that is wrong."""
+    usable = [one for one in trajectories if one.success is not None]
+    rewards = sorted({one.reward for one in usable if one.reward is not None})
+    if len(rewards) > 1 and len({one.success for one in usable}) == 1:
+        raise UsageError(
+            f"all {len(usable)} trajectories {'succeeded' if usable[0].success else 'failed'}, though their rewards go "
+            f"from {rewards[0]:g} to {rewards[-1]:g}: say from which reward on one is a success with --threshold"
+        )
 
 
 def _show(screen: Console, analysis: Analysis, report: LoadReport) -> None:
