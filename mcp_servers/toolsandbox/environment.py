@@ -19,7 +19,7 @@ from mcp_servers.toolsandbox.splits import split_of, splits_of
 from mcp_servers.toolsandbox.users import ModelUser, Nobody, ScriptedUser, User
 from trace_agents.environment import ResultsRequest
 from trace_agents.errors import TaskUnavailable, UsageError
-from trace_agents.fixed_tasks import FixedTasks
+from trace_agents.task_list import TaskList
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 WORKER = Path(__file__).with_name("worker")
@@ -106,7 +106,7 @@ class ToolSandboxEpisode:
         return texts[-1]
 
 
-class ToolSandbox(FixedTasks):
+class ToolSandbox(TaskList):
     """The environment `toolsandbox`. Nothing is read or started before it is needed."""
 
     name = "toolsandbox"

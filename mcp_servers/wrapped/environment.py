@@ -17,14 +17,14 @@ from mcp_servers.wrapped.users import User, Users
 from trace_agents.calls import unknown_tool
 from trace_agents.environment import Episode
 from trace_agents.errors import UsageError, unknown
-from trace_agents.fixed_tasks import FixedTasks
+from trace_agents.task_list import TaskList
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolResult, ToolSpec, UserTurn
 
 TURN_WAIT_S = 600.0
 """Longest that an episode waits until another has ended, where few may be live at once."""
 
 
-class WrappedEnvironment(FixedTasks):
+class WrappedEnvironment(TaskList):
     """The `Environment` contract over an MCP server that knows nothing of it."""
 
     def __init__(self, benchmark: Benchmark) -> None:

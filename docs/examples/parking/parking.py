@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trace_agents.fixed_tasks import FixedTasks
+from trace_agents.task_list import TaskList
 from trace_agents.types import Action, Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 POLICY = "You are a clerk for parking permits. Look a permit up before you move it. Move none while a fine is open."
@@ -81,7 +81,7 @@ def _task(task_id: str, split: str, plate: str, new: str, fines: int, extra: str
     )
 
 
-class Parking(FixedTasks):
+class Parking(TaskList):
     """The benchmark: fixed tasks in two splits, and their gold actions."""
 
     name = "parking"

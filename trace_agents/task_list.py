@@ -10,7 +10,7 @@ from trace_agents.errors import UsageError, unknown
 from trace_agents.types import TaskInstance
 
 
-class FixedTasks(ABC):
+class TaskList(ABC):
     """`splits`, `tasks`, `task` and `generate` of `trace_agents.environment.Environment`, from a list of tasks."""
 
     name: str

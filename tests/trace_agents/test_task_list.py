@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from trace_agents.errors import UsageError
-from trace_agents.fixed_tasks import FixedTasks
+from trace_agents.task_list import TaskList
 from trace_agents.types import TaskInstance
 
 
@@ -15,7 +15,7 @@ def task(task_id: str, split: str | None) -> TaskInstance:
     return TaskInstance(id=task_id, environment="shelf", split=split, prompt="", data={})
 
 
-class Shelf(FixedTasks):
+class Shelf(TaskList):
     name = "shelf"
     instances: Mapping[str, TaskInstance] = {
         one.id: one for one in (task("b-2", "test"), task("a-1", "train"), task("c-3", None), task("a-0", "train"))
