@@ -21,7 +21,8 @@ from mcp_servers.tau2.tasks import can_fail, gold, has_gold, needs_judge
 from mcp_servers.tau2.trajectory import Item, called, merged, said
 from mcp_servers.tau2.users import ModelUser, ScriptedUser, StatedTask, User, scenario
 from trace_agents.environment import ResultsRequest
-from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError, unknown
+from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
+from trace_agents.task_list import TaskList
 from trace_agents.types import Evaluation, Message, TaskInstance, ToolCall, ToolResult, ToolSpec, UserTurn
 
 BASE = "base"
@@ -101,7 +102,7 @@ class Tau2Episode:
         await self._session.close()
 
 
-class Tau2Environment:
+class Tau2Environment(TaskList):
     """One domain of τ²-bench. Nothing is read or started before it is needed."""
 
     def __init__(self, domain: str, settings: Settings | None = None) -> None:
@@ -120,28 +121,6 @@ class Tau2Environment:
     def settings(self) -> Settings:
         """How it is played."""
         return self._given or read_settings()
-
-    @cached_property
-    def splits(self) -> Mapping[str, int]:
-        """`base`, all tasks; and the splits of upstream's data, where it has any."""
-        return {split: len(ids) for split, ids in self._splits.items()}
-
-    def tasks(self, split: str) -> Sequence[TaskInstance]:
-        """The split's tasks, in upstream's order."""
-        if split not in self._splits:
-            raise unknown("split", split, list(self._splits))
-        return [self._tasks[task_id] for task_id in self._splits[split]]
-
-    def task(self, task_id: str) -> TaskInstance:
-        """The task with upstream's id."""
-        if task_id not in self._tasks:
-            example = next(iter(self._tasks))
-            raise UsageError(f"unknown task {task_id!r} of environment {self.name!r}: use for example {example!r}")
-        return self._tasks[task_id]
-
-    def generate(self, seed: int) -> TaskInstance:
-        """Upstream's tasks are fixed."""
-        raise UsageError(f"environment {self.name!r} has fixed tasks only, none for seed {seed!r}: use a split's tasks")
 
     def prepare(self) -> None:
         """Let the worker load while its host still imports what it serves with."""
@@ -282,9 +261,10 @@ class Tau2Environment:
         return self._data.folder / "tau2" / "domains" / self._domain
 
     @cached_property
-    def _tasks(self) -> Mapping[str, TaskInstance]:
-        halves_last = sorted(self._splits, key=lambda split: (split in HALVES, split == BASE))
-        split_of = {task_id: split for split in halves_last for task_id in self._splits[split]}
+    def instances(self) -> Mapping[str, TaskInstance]:
+        """The tasks by upstream's ids, in upstream's order."""
+        halves_last = sorted(self.split_ids, key=lambda split: (split in HALVES, split == BASE))
+        split_of = {task_id: split for split in halves_last for task_id in self.split_ids[split]}
         return {
             raw["id"]: TaskInstance(
                 id=raw["id"],
@@ -297,8 +277,8 @@ class Tau2Environment:
         }
 
     @cached_property
-    def _splits(self) -> Mapping[str, Sequence[str]]:
-        """Split -> ids, in the order of the tasks' file, as upstream has them. It states splits from v1.0.0 on.
+    def split_ids(self) -> Mapping[str, Sequence[str]]:
+        """`base`, all tasks, and the splits that upstream's data states, from v1.0.0 on; in the order of its tasks' file.
 
         A task that cannot fail is in none: it is there by its id only.
         """

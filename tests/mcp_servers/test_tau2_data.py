@@ -131,7 +131,7 @@ def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_unknown_tasks_splits_and_seeds_are_refused(data: Path) -> None:
     environment = unplayed("retail", data)
-    with pytest.raises(UsageError, match="unknown task '999' of environment 'tau2/retail': use for example '0'"):
+    with pytest.raises(UsageError, match="unknown task '999' of environment 'tau2/retail': use for example '99'"):
         environment.task("999")
     with pytest.raises(UsageError, match="unknown split 'train': use one of 'base'"):
         environment.tasks("train")
