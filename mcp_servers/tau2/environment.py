@@ -278,7 +278,7 @@ class Tau2Environment(TaskList):
 
     @cached_property
     def split_ids(self) -> Mapping[str, Sequence[str]]:
-        """`base`, all tasks, and the splits that upstream's data states, from v1.0.0 on; in the order of its tasks' file.
+        """`base`, all tasks, and the splits that upstream's data states, from v1.0.0 on; in the order of its file.
 
         A task that cannot fail is in none: it is there by its id only.
         """
