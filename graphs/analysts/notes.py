@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from graphs.analysts.handoff import HandoffMind
 from graphs.analysts.language import LanguageAnalyst
-from trace_agents.analysis.agreement import agreement
+from trace_agents.analysis.agreement import agreement, alone
 from trace_agents.analysis.notes import FILE, AnalystNotes
 from trace_agents.analysis.requests import Prices
 from trace_agents.analysis.results import Analysis
@@ -39,6 +39,7 @@ def notes_on(
         cost=None if prices is None else prices.cost(usage),
         answered_by=mind.folder.answered_by() if isinstance(mind, HandoffMind) else {},
         statistics=None if statistics is None else agreement(analysis, statistics, set(failed)),
+        statistics_alone=None if statistics is None else alone(analysis, statistics, set(failed)),
     )
 
 

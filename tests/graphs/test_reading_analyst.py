@@ -226,6 +226,22 @@ async def test_statistics_are_evidence_for_discovery_and_the_notes_say_where_the
     assert by_name["check-owner"].agrees
     assert by_name["check-owner"].overlap == pytest.approx(1.0, abs=0.2)
     assert not by_name["tell-price"].agrees
+    assert notes.beside == "the statistics keep nothing that the reader does not"
+
+
+async def test_what_the_statistics_keep_and_the_reader_did_not_name_is_told() -> None:
+    trajectories = [one for one in talks(tasks=30, noise=0.0) if int(one.task_id.removeprefix("task-")) % 3]
+    statistics = await arun_analysis(trajectories, StatisticalAnalyst(seed=0), THREE)
+    reader = analyst(ReadingModel())
+    analysis = await arun_analysis(trajectories, reader, THREE)
+    (price,) = [one for one in analysis.summary.capabilities if one.capability.name == "tell-price"]
+    missed = analysis.model_copy(update={"summary": analysis.summary.model_copy(update={"capabilities": (price,)})})
+    failed = {one.id for one in trajectories if not one.success}
+    titles = [one.capability.title for one in statistics.kept]
+    assert titles
+    notes = notes_on(missed, reader, statistics=statistics, failed=failed)
+    assert notes.beside == f"the statistics alone keep {'; '.join(f'“{title}”' for title in titles)}"
+    assert notes_on(missed, reader).beside is None
 
 
 def test_cohens_kappa_is_chance_corrected() -> None:

@@ -104,7 +104,9 @@ def test_statistics_beside_a_reader_have_a_column_of_their_own(
     server: ReadingServer, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command, "--llm", f"{server.url}#reader", "--both"]) == 0
-    assert "statistics" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "κ: Cohen's, with the statistics" in " ".join(printed.split())
+    assert "the statistics keep nothing that the reader does not" in printed
     found = summary(tmp_path)
     assert all(one.agreement is not None for one in found.capabilities)
     notes = AnalystNotes.model_validate_json((tmp_path / "out" / "analyst.json").read_text())

@@ -335,11 +335,13 @@ def test_the_page_says_what_a_reader_took_and_where_the_statistics_agree(tmp_pat
         cost=0.03,
         answered_by={"Ann & Bo": 9},
         statistics=(like,),
+        statistics_alone=("Tells <b>",),
     ).write(tmp_path)
     text = "".join(Page(build_report(tmp_path).read_text(encoding="utf-8")).text)
     assert "The statistics agree: “Looks & acts”, κ 0.65, 50 % of the failures that either calls lacking." in (
         text.replace("\u202f", " ")
     )
+    assert "the statistics alone keep “Tells <b>”" in text
     assert (
         "9 requests answered by a:model; 1 answers refused and asked again; 9,000 tokens read, 90 written; cost 0.03; "
         "answers by Ann & Bo (9)"

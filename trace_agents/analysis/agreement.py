@@ -45,6 +45,13 @@ def agreement(first: Analysis, second: Analysis, failed: set[str]) -> tuple[Agre
     return tuple(found)
 
 
+def alone(first: Analysis, second: Analysis, failed: set[str]) -> tuple[str, ...]:
+    """Titles of what `second` keeps and no capability of `first` agrees with, by falling coverage."""
+    matched = {one.capability for one in agreement(second, first, failed) if one.agrees}
+    kept = [one.capability for one in second.kept if one.capability.name not in matched]
+    return tuple(one.title or one.name for one in kept)
+
+
 def _likeness(one: Agreement) -> tuple[float, float]:
     return (-1.0 if one.kappa is None else one.kappa, one.overlap or 0.0)
 

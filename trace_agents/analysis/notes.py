@@ -12,6 +12,7 @@ from trace_agents.artifacts import Artifact
 from trace_agents.files import write_atomically
 
 FILE = "analyst.json"
+NOTHING_ELSE = "the statistics keep nothing that the reader does not"
 
 
 class AnalystNotes(Artifact):
@@ -31,6 +32,9 @@ class AnalystNotes(Artifact):
     """Who answered a hand-off → requests; empty for a chat model."""
     statistics: tuple[Agreement, ...] | None = None
     """For each capability, the statistical one whose labels are most alike; None where statistics were not asked."""
+    statistics_alone: tuple[str, ...] | None = None
+    """Titles of what the statistics keep and no capability of the reader agrees with; None where statistics were not
+    asked."""
 
     def write(self, folder: Path) -> Path:
         """Write it whole or not at all; returns its path."""
@@ -54,3 +58,13 @@ class AnalystNotes(Artifact):
         if self.cost is not None:
             parts.append(f"cost {self.cost:.2f}")
         return "; ".join(parts)
+
+    @property
+    def beside(self) -> str | None:
+        """What the statistics keep besides, in one line; None where they were not asked."""
+        if self.statistics_alone is None:
+            return None
+        titles = "; ".join(f"“{title}”" for title in self.statistics_alone)
+        return (
+            f"the statistics alone keep {titles}" if titles else "the statistics keep nothing that the reader does not"
+        )

@@ -50,7 +50,7 @@ def _tables(folder: Path) -> Iterator[RenderableType]:
         yield from analysis_tables(read_capabilities(folder / CAPABILITIES))
         notes = read_notes(folder / FILE)
         if notes is not None:
-            yield escape(notes.spent)
+            yield from (escape(line) for line in (notes.beside, notes.spent) if line)
         return
     store = RunStore.open(folder, write=False)
     if store.has("evaluation.json"):

@@ -213,7 +213,7 @@ def _analyze(source: _Source, out: Path, options: _Options, reading: Reading | N
         return
     _show(screen, analysis, report)
     if notes is not None:
-        screen.print(_plain(notes.spent))
+        screen.print(_plain("\n".join(filter(None, (notes.beside, notes.spent)))))
     screen.print(f"written: {' and '.join(str(file) for file in written)}", highlight=False, soft_wrap=True)
 
 
