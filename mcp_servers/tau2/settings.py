@@ -12,7 +12,7 @@ from mcp_servers.benchmark.users import Endpoint, UserChoice, read_user
 from trace_agents.errors import UsageError
 from trace_agents.types import Record
 
-RELEASES: tuple[str, ...] = ("v0.2.0", "v1.0.1")
+RELEASES: tuple[str, ...] = ("v0.2.0", "v1.0.0", "v1.0.1")
 """The releases of upstream that are known here, by their tags; oldest first."""
 DATA_VARIABLE = "TAU2_DATA_DIR"
 """Upstream's own: the data folder, with `tau2/domains` in it."""

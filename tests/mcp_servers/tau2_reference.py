@@ -17,7 +17,7 @@ def judge(item: dict[str, Any]) -> dict[str, Any]:
     from tau2.data_model.message import AssistantMessage, ToolCall, UserMessage
     from tau2.data_model.simulation import SimulationRun
     from tau2.data_model.tasks import Task
-    from tau2.evaluator.evaluator import EvaluationType, evaluate_simulation
+    from tau2.evaluator.evaluator import evaluate_simulation
     from tau2.registry import registry
 
     task = Task.model_validate(item["raw"])
@@ -48,9 +48,20 @@ def judge(item: dict[str, Any]) -> dict[str, Any]:
         id="", task_id=task.id, start_time="", end_time="", duration=0.0,
         termination_reason="user_stop" if ended else "max_steps", messages=messages,
     )  # fmt: skip
-    found = evaluate_simulation(run, task, EvaluationType.ALL, False, item["domain"])
+    found = evaluate_simulation(run, task, kind(item["raw"]), False, item["domain"])
     parts = {part.value.lower(): value for part, value in (found.reward_breakdown or {}).items()}
     return {"reward": found.reward, "parts": parts}
+
+
+def kind(raw: dict[str, Any]) -> Any:
+    """The evaluation that upstream's `run_tasks` does, but for assertions in plain language that no reward is made of.
+
+    It is `ALL`; in v1.0.0, which raises there, the one with those assertions.
+    """
+    from tau2.evaluator.evaluator import EvaluationType
+
+    stated = "NL_ASSERTION" in ((raw["evaluation_criteria"] or {}).get("reward_basis") or ())
+    return EvaluationType.ALL_WITH_NL_ASSERTIONS if stated else EvaluationType.ALL
 
 
 def user_runs(raw: dict[str, Any]) -> list[list[dict[str, Any]]]:

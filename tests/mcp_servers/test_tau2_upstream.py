@@ -32,9 +32,11 @@ from trace_agents.environment import Episode
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import Message, ToolResult, ToolSpec
 
+SINCE_V1 = {"airline": (14, 0), "retail": (16, 0), "telecom": (13, 30), "mock": (4, 2)}
 DOMAINS = {
     "v0.2.0": {"airline": (14, 0), "retail": (15, 0), "telecom": (13, 30), "mock": (4, 0)},
-    "v1.0.1": {"airline": (14, 0), "retail": (16, 0), "telecom": (13, 30), "mock": (4, 2)},
+    "v1.0.0": SINCE_V1,
+    "v1.0.1": SINCE_V1,
 }
 """Release -> domain -> number of the agent's and of the user's tools."""
 FIRST = {"airline": "0", "retail": "0", "mock": "create_task_1"}
@@ -268,6 +270,6 @@ async def test_what_the_agent_said_beside_its_calls_counts_as_told(mock: Tau2Env
 def test_a_check_plays_gold_and_floor_and_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     played = installed().release
     assert main(["benchmarks", "check", "--domain", "mock"]) == 0
-    floor = {"v0.2.0": "1/6", "v1.0.1": "1/7, without gold actions 1"}[played]
+    floor = "1/6" if played == "v0.2.0" else "1/7, without gold actions 1"
     wanted = f"mock: gold 6/6, do nothing {floor}, infrastructure failures 0, revision {played}"
     assert capsys.readouterr().out.startswith(wanted)

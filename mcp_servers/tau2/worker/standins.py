@@ -1,7 +1,8 @@
-"""Stand-ins for two libraries that upstream imports and playing does not need: `litellm` and `pandas`.
+"""Stand-ins for libraries that upstream imports and playing does not need: `litellm`, `pandas`, and v1.0.0's for voice.
 
-They take most of upstream's start-up time (seconds, 230 MB). Upstream's own `generate` asks `litellm.completion`: here
-the host is asked instead, which samples from any endpoint. Anything else of the two raises when it is used.
+The first two take most of upstream's start-up time (seconds, 230 MB). Upstream's own `generate` asks
+`litellm.completion`: here the host is asked instead, which samples from any endpoint. Anything else of them raises when
+it is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 MODULES = ("httpx", "pandas", "litellm", "litellm.caching", "litellm.caching.caching", "litellm.main")
+VOICE = ("aiohttp", "audioop", "elevenlabs", "pyaudio", "requests", "scipy", "scipy.signal", "websockets")
+"""What v1.0.0 imports besides, to speak and to hear; v1.0.1 goes on without, where it is missing."""
+SEARCH = ("openai", "rank_bm25")
+"""The same, to look up the documents of the banking domain."""
 
 
 class Asked(BaseException):
@@ -45,13 +50,14 @@ COMPLETIONS = Completions()
 
 def install() -> None:
     """Put the stand-ins where upstream will import them from."""
-    for name in MODULES:
+    for name in (*MODULES, *VOICE, *SEARCH):
         sys.modules[name] = _StandIn(name)
     sys.modules["litellm"].__dict__.update(
         completion=COMPLETIONS, completion_cost=lambda **_: 0.0, disable_cache=lambda: None
     )
     connections = ("Limits", "Client", "AsyncClient")  # Made as upstream is imported, for litellm.
     sys.modules["httpx"].__dict__.update(dict.fromkeys(connections, lambda **_: None))
+    sys.modules["elevenlabs"].__dict__.update(VoiceSettings=lambda **_: None)
 
 
 class _StandIn(ModuleType):

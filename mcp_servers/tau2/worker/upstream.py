@@ -16,7 +16,7 @@ import tau2
 from standins import COMPLETIONS, Asked
 from tau2.data_model.message import AssistantMessage, MultiToolMessage, ToolCall, ToolMessage, UserMessage
 from tau2.data_model.simulation import SimulationRun
-from tau2.data_model.tasks import Task
+from tau2.data_model.tasks import RewardType, Task
 from tau2.environment.db import DB
 from tau2.environment.environment import Environment
 from tau2.evaluator import evaluator
@@ -143,8 +143,9 @@ class Domain:
             termination_reason=ending, messages=[_message(message) for message in messages],
         )  # fmt: skip
         COMPLETIONS.given = completion
+        judged = Task.model_validate(task)
         try:
-            reward = evaluate_simulation(run, Task.model_validate(task), EvaluationType.ALL, False, self.name)
+            reward = evaluate_simulation(run, judged, _parts(judged), False, self.name)
         except Asked as asked:
             return {"wanted": asked.request}
         return {"wanted": None, **reward.model_dump(mode="json")}
@@ -161,6 +162,16 @@ def _load_from_stock() -> None:
         return _STOCK[cls].pop() if _STOCK[cls] else parse(cls, path)
 
     DB.load = classmethod(load)
+
+
+def _parts(task: Task) -> EvaluationType:
+    """All that the task's reward is made of.
+
+    Where assertions in plain language are a part, `ALL` has them from v1.0.1 on, and raises before.
+    """
+    criteria = task.evaluation_criteria
+    stated = criteria is not None and RewardType.NL_ASSERTION in criteria.reward_basis
+    return EvaluationType.ALL_WITH_NL_ASSERTIONS if stated else EvaluationType.ALL
 
 
 _KEPT = {"id", "role", "content", "tool_calls", "requestor", "error"}
