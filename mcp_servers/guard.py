@@ -236,7 +236,13 @@ def _structured(result: ToolResult, spec: ToolSpec) -> ToolResult:
 
 def _listed(spec: ToolSpec) -> dict[str, Any]:
     listed = {"name": spec.name, "description": spec.description, "inputSchema": spec.input_schema}
-    others = {"outputSchema": spec.output_schema, "annotations": spec.annotations}
+    others = {
+        "outputSchema": spec.output_schema,
+        "annotations": spec.annotations,
+        "title": spec.title,
+        "icons": spec.icons,
+        "_meta": spec.meta,
+    }
     return listed | {name: value for name, value in others.items() if value is not None}
 
 

@@ -139,14 +139,19 @@ class _Door:
 
 
 def tool_spec(tool: types.Tool) -> ToolSpec:
-    """What an MCP client listed, as the vocabulary's tool: the inverse of what a server lists."""
+    """What an MCP client listed, as the vocabulary's tool: what a server lists, in the keys that MCP's types know
+    (`mcp_servers.listing` has all)."""
     notes = None if tool.annotations is None else tool.annotations.model_dump(by_alias=True, exclude_none=True)
+    icons = None if tool.icons is None else [icon.model_dump(by_alias=True, exclude_none=True) for icon in tool.icons]
     return ToolSpec(
         name=tool.name,
         description=tool.description or "",
         input_schema=tool.input_schema,
         output_schema=tool.output_schema,
         annotations=notes,
+        title=tool.title,
+        icons=icons,
+        meta=tool.meta,
     )
 
 

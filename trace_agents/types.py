@@ -15,6 +15,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class ToolSpec(Record):
     """A tool as the target environment declares it; its schema is never rewritten."""
 
@@ -25,6 +29,11 @@ class ToolSpec(Record):
     output_schema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
     """MCP tool annotations (`readOnlyHint`, `destructiveHint`, ...); None where undeclared."""
+    title: str | None = Field(default=None, exclude_if=_is_none)
+    """The tool's name for people; no prompt has it."""
+    icons: list[dict[str, Any]] | None = Field(default=None, exclude_if=_is_none)
+    meta: dict[str, Any] | None = Field(default=None, exclude_if=_is_none)
+    """What MCP carries as `_meta`. Like the two above it is left out of records where it is None."""
 
     def openai(self) -> dict[str, Any]:
         """The same tool in OpenAI's chat-completions form, in canonical key order."""

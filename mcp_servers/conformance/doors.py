@@ -14,7 +14,8 @@ from mcp.client.stdio import stdio_client
 from mcp_servers.conformance.findings import Fault, Remark, shown
 from mcp_servers.conformance.plays import only_errors, script_for
 from mcp_servers.conformance.subject import Subject
-from mcp_servers.server import POLICY_URI, TASK_PROMPT, episode_server, tool_result, tool_spec
+from mcp_servers.listing import stated_tools
+from mcp_servers.server import POLICY_URI, TASK_PROMPT, episode_server, tool_result
 from trace_agents.types import TaskInstance, ToolCall, ToolResult, ToolSpec, canonical
 
 ERAS = {"auto": "2026-07-28", "legacy": "the initialize handshake"}
@@ -104,7 +105,7 @@ async def _over_stdio(subject: Subject, task: TaskInstance, mode: str) -> AsyncI
 
 async def _compare(stated: Stated, client: Client, mode: str) -> None:
     era = ERAS[mode]
-    listed = [tool_spec(tool) for tool in (await client.list_tools()).tools]
+    listed = await stated_tools(client)
     remedy = "state tools, policy and prompt from the task alone, the same in every process"
     if [spec.name for spec in listed] != [spec.name for spec in stated.tools]:
         raise Fault(f"{era}: tools {[one.name for one in listed]}, not {[one.name for one in stated.tools]}", remedy)

@@ -21,8 +21,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from mcp_servers.client import HeldClient
+from mcp_servers.listing import stated_tools
 from mcp_servers.said import in_brackets, tail
-from mcp_servers.server import tool_result, tool_spec
+from mcp_servers.server import tool_result
 from mcp_servers.tls import tls_context
 from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.benchmark import Benchmark
@@ -206,7 +207,7 @@ class LiveServer:
         try:
             async with asyncio.timeout(self._seconds):
                 client = await self._held.connected()
-                self.tools = await _all_tools(client)
+                self.tools = await stated_tools(client)
         except InfrastructureError:
             raise
         except Exception as error:  # A server of someone else's may fail in any way while it starts.
@@ -237,17 +238,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-async def _all_tools(client: Client) -> tuple[ToolSpec, ...]:
-    tools: list[ToolSpec] = []
-    cursor: str | None = None
-    while True:
-        page = await client.list_tools(cursor=cursor)
-        tools += map(tool_spec, page.tools)
-        cursor = page.next_cursor
-        if not cursor:
-            return tuple(tools)
 
 
 def _value(text: str) -> Any:

@@ -21,6 +21,9 @@ TOOLS = (
         description="The balance of an account.",
         input_schema={"type": "object", "properties": {"account": {"type": "string"}}, "required": ["account"]},
         annotations={"readOnlyHint": True, "title": "Balance"},
+        title="Balance of an account",
+        icons=[{"src": "https://bank.test/balance.png", "mimeType": "image/png", "sizes": ["48x48"]}],
+        meta={"bank.test/since": 1871, "bank.test/also": {"b": None, "a": []}},
     ),
     ToolSpec(
         name="transfer",

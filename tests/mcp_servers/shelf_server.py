@@ -17,13 +17,21 @@ WORD = {"type": "object", "properties": {"word": {"type": "string"}}, "required"
 LIST = {"type": "object", "properties": {"words": {"type": "array"}, "process": {"type": "integer"}}}
 
 
+NOTES = {
+    "_meta": {"shelf.test/order": [2, 1], "shelf.test/none": None},
+    "annotations": {"shelf.test/own": 1, "title": None, "readOnlyHint": True},
+    "icons": [{"sizes": ["any"], "src": "https://shelf.test/words.svg", "shelf.test/own": True}],
+    "title": "Words",
+}
+
+
 def tool(name: str, description: str, schema: Mapping[str, Any] | None = None, **others: Any) -> dict[str, Any]:
     return {"name": name, "description": description, "inputSchema": schema or {"type": "object"}, **others}
 
 
 TOOLS = [
     tool("add", "Add a word.", WORD),
-    tool("words", "All words, and the server's process.", outputSchema=LIST, annotations={"readOnlyHint": True}),
+    tool("words", "All words, and the server's process.", outputSchema=LIST, **NOTES),
     tool("clear", "Forget all words."),
     tool("crash", "End the process, saying why."),
     tool("picture", "A picture, a link, and words."),

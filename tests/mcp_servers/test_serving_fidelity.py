@@ -128,6 +128,14 @@ async def test_the_helpdesk_reads_the_same_to_an_mcp_client(mode: str) -> None:
         assert client.instructions == episode.policy
 
 
+def test_what_is_for_people_is_in_no_prompt_and_in_no_record_without_it() -> None:
+    bare = ToolSpec(name="balance", description="The balance.")
+    titled = bare.model_copy(update={"title": "Balance", "icons": [{"src": "x"}], "meta": {"a": 1}})
+    assert titled.openai() == bare.openai()
+    assert set(bare.model_dump()) == {"name", "description", "input_schema", "output_schema", "annotations"}
+    assert ToolSpec.model_validate_json(titled.model_dump_json()) == titled
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -19,11 +19,15 @@ from environment_serving import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_environment import Ledger
+from mcp.client import Client
+from mcp_types import ListToolsRequest
+from pydantic import TypeAdapter
 
 from mcp_servers.episodes import EpisodeTable
+from mcp_servers.listing import stated_tools
 from mcp_servers.memory import connect
 from mcp_servers.remote import RemoteEnvironment
-from mcp_servers.server import tool_result
+from mcp_servers.server import episode_server, tool_result
 from mcp_servers.wire import TaskChoice
 from mcp_servers.wrapped import WrappedEnvironment
 from mcp_servers.wrapped.checker import verdict
@@ -132,6 +136,27 @@ async def test_agents_read_what_the_server_says_and_reach_only_what_they_are_off
         assert (episode._live.folder / "words").read_text() == f"{episode._live.folder}/x\n"
     finally:
         await episode.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_servers_tools_reach_agents_to_the_byte(tmp_path: Path, mode: str) -> None:
+    environment = opened(tmp_path)
+    episode = await environment.start(environment.task("a"))
+    stated = [
+        json.dumps(tool, sort_keys=False) for tool in map(in_one_order, shelf_server.TOOLS) if tool["name"] != "clear"
+    ]
+    try:
+        async with Client(episode_server(episode), mode=mode) as client:
+            raw = await client.session.send_request(ListToolsRequest(), TypeAdapter(dict[str, Any]))
+            assert [json.dumps(in_one_order(tool)) for tool in raw["tools"]] == stated
+            assert await stated_tools(client) == list(episode.tools)
+    finally:
+        await episode.close()
+
+
+def in_one_order(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with its own keys in one order; the values are as they were."""
+    return {key: tool[key] for key in sorted(tool)}
 
 
 async def test_gold_actions_setup_and_reads_write_the_folders_name_too(tmp_path: Path) -> None:

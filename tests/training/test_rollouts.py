@@ -33,6 +33,7 @@ from training.rollouts import (
     rollout,
     trajectory_from_trace,
 )
+from training.rollouts.messages import tool_from_verifiers, tool_to_verifiers
 from training.rollouts.record import TraceRecorder, agent_info
 
 GOOD = (call(a=2, b=40), "It is 42.")
@@ -264,6 +265,12 @@ class TestInfrastructure:
     async def test_bad_input_is_not_infrastructure(self, chat: ChatFormat) -> None:
         with pytest.raises(UsageError, match="unknown model 'bse': use one of 'base'"):
             await collect(Sums(), [TASK], Script(chat, GOOD), chat, RolloutConfig(model="bse"))
+
+
+def test_a_tool_is_in_a_trace_as_the_environment_states_it() -> None:
+    notes = {"annotations": {"own": None}, "title": "Add", "icons": [{"src": "x"}], "meta": {"a": {"b": []}}}
+    for spec in (ADD, ADD.model_copy(update=notes)):
+        assert tool_from_verifiers(vf.Tool.model_validate_json(tool_to_verifiers(spec).model_dump_json())) == spec
 
 
 async def test_a_prompt_that_does_not_extend_the_last_starts_a_branch(chat: ChatFormat) -> None:

@@ -9,6 +9,9 @@ from verifiers.v1.types import content_text
 
 from trace_agents.types import Message, ToolCall, ToolSpec, canonical
 
+_BESIDES = ("output_schema", "annotations", "title", "icons", "meta")
+"""Fields of a tool that verifiers has no field for."""
+
 
 def to_verifiers(message: Message) -> vf.Message:
     """The message as a trace node carries it; `is_error` is kept beside it, on the trace."""
@@ -37,7 +40,7 @@ def from_verifiers(message: vf.Message, failed: frozenset[str] = frozenset()) ->
 
 def tool_to_verifiers(spec: ToolSpec) -> vf.Tool:
     """The tool as a trace records it; what verifiers has no field for travels as extra keys."""
-    extra = {"output_schema": spec.output_schema, "annotations": spec.annotations}
+    extra = {name: getattr(spec, name) for name in _BESIDES}
     return vf.Tool(
         name=spec.name,
         description=spec.description,
@@ -53,8 +56,7 @@ def tool_from_verifiers(tool: vf.Tool) -> ToolSpec:
         name=tool.name,
         description=tool.description,
         input_schema=tool.parameters,
-        output_schema=extra.get("output_schema"),
-        annotations=extra.get("annotations"),
+        **{name: extra.get(name) for name in _BESIDES},
     )
 
 

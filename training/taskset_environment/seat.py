@@ -20,7 +20,8 @@ from verifiers.v1.session import hook_boundary
 from verifiers.v1.utils.decorators import discover_decorated
 
 from mcp_servers.client import HeldClient
-from mcp_servers.server import tool_result, tool_spec
+from mcp_servers.listing import stated_tools
+from mcp_servers.server import tool_result
 from mcp_servers.tls import tls_context
 from trace_agents.errors import InfrastructureError, TaskUnavailable
 from trace_agents.types import ToolResult, ToolSpec
@@ -190,7 +191,7 @@ class OutsideSession(vf.HarnessSession):
         for server, url in self.mcp_urls.items():
             self._clients[server] = HeldClient(partial(_client, url, self._http))
             client = await self._clients[server].connected()
-            for spec in map(tool_spec, (await client.list_tools()).tools):
+            for spec in await stated_tools(client):
                 full = f"{server}_{spec.name}" if server else spec.name
                 self._tools[full] = (server, spec.name)
                 specs.append(spec.model_copy(update={"name": full}))
