@@ -47,6 +47,9 @@ class ControlError(UsageError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[ControlError], tuple[ProblemCode, str]]:
+        return type(self), (self.code, str(self))  # So that it arrives from a training process.
+
     @property
     def problem(self) -> Problem:
         """The refusal as it travels."""

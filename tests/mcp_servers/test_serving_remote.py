@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mcp_servers.guard import GuardedEpisode
 from mcp_servers.helpdesk import Helpdesk
 from mcp_servers.http import HttpConfig
 from mcp_servers.remote import RemoteEnvironment
+from mcp_servers.wire import ControlError, ProblemCode
 from trace_agents.cli import main
 from trace_agents.endpoint import Sampling
 from trace_agents.environment import Environment, Episode, KeepsRecord, ResultsRequest, WritesResults
@@ -68,6 +70,13 @@ def test_a_task_that_cannot_be_played_there_is_told_as_here() -> None:
             asyncio.run(remote.start(task))
         with pytest.raises(TaskUnavailable, match=r"^task 'train-003' needs a key$"):
             remote.oracle(task)
+
+
+def test_a_refusal_arrives_whole_from_a_process_that_trains(ledger: Served) -> None:
+    with pytest.raises(UsageError) as refused:
+        RemoteEnvironment(ledger.url).tasks("tset")
+    arrived = pickle.loads(pickle.dumps(refused.value))
+    assert (type(arrived), str(arrived), arrived.code) == (ControlError, str(refused.value), ProblemCode.UNKNOWN_SPLIT)
 
 
 def test_a_remote_episode_plays_like_a_local_one(ledger: Served) -> None:
