@@ -57,7 +57,7 @@ class LiveServer:
         self.row = row
         self.folder: Path
         """The episode's own folder, gone when the server is closed."""
-        self.alias: Alias
+        self.alias = Alias("", Path())
         """Its name to everybody but the server."""
         self.tools: Sequence[ToolSpec] = ()
         """All tools of the server."""
@@ -228,8 +228,8 @@ class LiveServer:
         named = server.url or " ".join(server.command)
         reason = f"no answer in {self._seconds:g} s" if isinstance(error, TimeoutError) else str(error)
         said = self._words if self._said is None or self._said.closed else tail(self._said)
-        words = in_brackets(said)
-        return InfrastructureError(f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{words}")
+        told = f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{in_brackets(said)}"
+        return InfrastructureError(self.alias.outward(told))
 
 
 def _empty(folder: Path) -> None:

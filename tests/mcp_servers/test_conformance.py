@@ -203,15 +203,16 @@ def test_the_processes_it_started_end_with_it_when_it_is_asked_to_end(tmp_path: 
 
 
 async def test_checks_that_fail_of_one_cause_name_it_and_others_do_not(tmp_path: Path) -> None:
-    tables = 'name = "away"\n[server]\ncommand = ["{python}", "-c", "exit(\'no database at DB_URL\')"]\n[check]\n'
+    command = """["{python}", "-c", "import sys; exit('no database at ' + sys.argv[1])", "{folder}/data"]"""
+    tables = f'name = "away"\n[server]\ncommand = {command}\n[check]\n'
     (tmp_path / "benchmark.toml").write_text(f'{tables}reads = [{{ name = "x" }}]\n')
     (tmp_path / "tasks.jsonl").write_text(json.dumps({"id": "a", "prompt": "Hello.", "gold": ["Hello."]}))
     report = await conform(str(tmp_path / "benchmark.toml"), FEW)
     [(cause, same)] = report.causes.items()
-    assert "no database at DB_URL" in cause
+    assert "its last words: no database at /episode-folder/data" in cause
     assert same == report.failed
     assert {"episode", "door-stdio", "door-http", "gold", "closing"} <= {finding.check for finding in same}
-    assert all("no database at DB_URL" in finding.found for finding in same)
+    assert all("no database at" in finding.found for finding in same)
     faults = await conform(spec("WrongGold"), QUICK)
     assert [(finding.check, finding.cause) for finding in faults.failed] == [("gold", "")]
     assert faults.causes == {}
