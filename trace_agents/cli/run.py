@@ -94,6 +94,7 @@ def _check(config: RunConfig) -> None:
             known = ", ".join(repr(name) for name in environment.splits)
             raise UsageError(
                 f"unknown split {split!r} of environment {environment.name!r}: use one of {known} as {key} in [target]"
+                "; a run needs three that share no task"
             )
     held = {key: {task.id for task in environment.tasks(split)} for key, split in splits.items()}
     for one, other in itertools.combinations(splits, 2):
