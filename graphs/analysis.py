@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, cast
@@ -53,9 +53,17 @@ class AnalysisContext:
     trajectories: Sequence[Trajectory]
     progress: Progress = field(default_factory=SilentProgress)
     labelling: Stage | None = None
-    """The labelling stage under way, advanced as runs end."""
+    """The labelling stage under way, advanced as tasks end."""
+    ends: ExitStack = field(default_factory=ExitStack)
+    """Ends it."""
     gate: asyncio.Semaphore | None = None
     """Bounds the tasks under way. LangGraph's own bound leaves coroutines behind where one of them fails."""
+
+    def labels(self) -> Stage:
+        """The labelling stage. It begins when it is first asked for, so that its clock does not count discovery."""
+        if self.labelling is None:
+            self.labelling = self.ends.enter_context(self.progress.stage("label"))
+        return self.labelling
 
     @property
     def usable(self) -> list[Trajectory]:
@@ -194,8 +202,7 @@ class _Nodes:
                 task = LabelTask(run=run, start=start, stop=start + size, dictionary=state["dictionary"])
                 tasks.append(Send("label", task))
                 start += size
-        if runtime.context.labelling is not None:
-            runtime.context.labelling.total(len(tasks))
+        runtime.context.labels().total(len(tasks))
         return tasks
 
     def _sizes(self, drawn: Sequence[Trajectory], dictionary: Sequence[Capability]) -> Sequence[int]:
@@ -210,8 +217,7 @@ class _Nodes:
         dictionary = [Discovered.model_validate(entry).capability for entry in task["dictionary"]]
         async with runtime.context.gate or nullcontext():
             labels = await self._analyst.label(drawn, dictionary, task["run"])
-        if runtime.context.labelling is not None:
-            runtime.context.labelling.advance()
+        runtime.context.labels().advance()
         return {"labelled": [labels.model_dump(mode="json")]}
 
     async def aggregate(self, state: AnalysisState) -> AnalysisState:
@@ -287,8 +293,7 @@ async def _run(
         if "candidates" in held.values:
             return cast(AnalysisState, held.values)
         start = None
-    with context.progress.stage("label") as stage:
-        context.labelling = stage
+    with context.ends:
         while True:
             state = await graph.ainvoke(start, options, context=context, durability="sync" if kept else None)
             waiting: Sequence[Interrupt] = state.get("__interrupt__", ())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from trace_agents.analysis.analyst import Analyst, Discovered, RunLabels
 from trace_agents.analysis.statistical import StatisticalAnalyst
 from trace_agents.contrast import Thresholds
 from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.progress import SilentProgress, Stage
 from trace_agents.types import Capability, Message, Trajectory
 
 DRAWING = """---
@@ -104,6 +106,30 @@ async def test_discovery_runs_once_and_labelling_once_a_run() -> None:
     assert (care.selection.passes, care.selection.frequency) == (5, 1.0)
     assert [one.run for one in analysis.runs] == [0, 1, 2, 3, 4]
     assert analysis.verdicts()["care"]["t1"].value == "LACKING"
+
+
+class Listener(SilentProgress):
+    """Keeps when stages begin and end."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        self.heard.append(f"{name} begins")
+        with super().stage(name, total) as stage:
+            yield stage
+        self.heard.append(f"{name} ends")
+
+
+async def test_the_labelling_stage_begins_once_discovery_has_ended(tmp_path: Path) -> None:
+    listener, again = Listener(), Listener()
+    checkpoint = tmp_path / "c.sqlite"
+    with pytest.raises(InfrastructureError):
+        await arun_analysis(trajectories(), Clerk(breaks_at=2), FIVE, listener, checkpoint)
+    assert listener.heard == ["discover begins", "discover ends", "label begins"]
+    await arun_analysis(trajectories(), Clerk(), FIVE, again, checkpoint)
+    assert again.heard == ["label begins", "label ends"]
 
 
 async def test_batches_of_a_run_are_put_together_in_any_order() -> None:
