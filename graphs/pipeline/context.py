@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -130,6 +131,21 @@ class Run:
         """Rollouts of (task, trial) pairs, counted for `stage`."""
         self.rollouts[stage] = self.rollouts.get(stage, 0) + len(pairs)
         return await collect_trials(environment, pairs, self.endpoint, self.chat, config, **listen)
+
+    def count_lost(self, title: str, traces: Sequence[EpisodeTrace], planned: int) -> None:
+        """Say how many of the `planned` rollouts infrastructure failed.
+
+        Raises:
+            UsageError: most of them, so that no figure would be of the agent.
+        """
+        reasons = Counter(trace.last_error.message if trace.last_error else "" for trace in traces if not trace.ok)
+        if not reasons:
+            return
+        said = f"{reasons.total()} of {planned} rollouts have no verdict, as infrastructure failed"
+        mostly = " ".join(reasons.most_common(1)[0][0].split())
+        if 2 * reasons.total() > planned:
+            raise UsageError(f"{title}: {said} ({mostly}): mend that; they are played again")
+        self.progress.note(f"{title}: {said} ({mostly})")
 
     def finished(self, stage: str, inputs: object, reads: Sequence[str] = ()) -> bool:
         """The stage was done before on the same inputs; says so."""

@@ -72,7 +72,7 @@ async def evaluate(run: Run) -> None:
         )
         tasks = run.tasks(run.config.target.test_split, settings.max_tasks)
         contestants = await _contestants(run, compositions, tasks)
-        outcomes = await _play(run, contestants, tasks, "evaluation", keep={"base", picked})
+        outcomes = await play(run, contestants, tasks, "evaluation", keep={"base", picked})
         facts["rollouts"] = run.rollouts.get(STAGE, 0)
         run.store.write_json("evaluation.json", _artifact(run, contestants, outcomes, tasks, picked, begun))
 
@@ -82,7 +82,7 @@ async def _pick(run: Run, compositions: Sequence[str], tasks: Sequence[TaskInsta
     contestants = [
         one for one in await _contestants(run, compositions, tasks) if one.kind in (ArmKind.ROUTER, ArmKind.COMPOSITION)
     ]
-    outcomes = await _play(run, contestants, tasks, "validation", trials=1)
+    outcomes = await play(run, contestants, tasks, "validation", trials=1)
     return [
         RouterScore(
             name=one.name, kind=one.kind, validation=summarise(one.name, one.kind, outcomes[one.name], {}).pass_rate
@@ -119,7 +119,7 @@ def adapters_by_truth(run: Run) -> dict[str, str]:
     return {truth: name for name, truth in score.matched.items() if name in trained} if score else {}
 
 
-async def _play(
+async def play(
     run: Run,
     contestants: Sequence[Contestant],
     tasks: Sequence[TaskInstance],
@@ -127,7 +127,11 @@ async def _play(
     trials: int | None = None,
     keep: Collection[str] = (),
 ) -> dict[str, list[TaskOutcome]]:
-    """Outcomes of each contestant on each task, in the order of tasks and trials."""
+    """Outcomes of each contestant on each task, in the order of tasks and trials.
+
+    Raises:
+        UsageError: infrastructure failed most rollouts of a contestant.
+    """
     settings = run.config.evaluation
     pairs = [(task, trial) for task in tasks for trial in range(trials or settings.trials)]
     found: dict[str, list[TaskOutcome]] = {}
@@ -140,6 +144,7 @@ async def _play(
             config = run.rollout_config(one.model, settings.temperature, one.routes)
             config = config.model_copy(update={"router": one.router})
             traces = await run.sample(STAGE, run.target, pairs, config, on_trace=lambda trace: stage.advance())
+            run.count_lost(f"{title}, {one.name}", traces, len(pairs))
             found[one.name] = [_outcome(run, one, pair, trace) for pair, trace in zip(pairs, traces, strict=True)]
             if one.name in keep:
                 for trace in traces:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 from graphs.pipeline.context import Run
-from trace_agents.errors import UsageError
 from trace_agents.types import Trajectory
-from training.rollouts import EpisodeTrace, TraceWriter, read_traces, trajectory_from_trace
+from training.rollouts import TraceWriter, read_traces, trajectory_from_trace
 
 FILE = "trajectories.jsonl"
 STAGE = "rollouts"
@@ -51,7 +47,7 @@ async def roll_out(run: Run) -> None:
 
             config = run.rollout_config(run.base_model, settings.temperature)
             traces = await run.sample(STAGE, run.target, left, config, on_trace=keep)
-        _count_lost(run, traces, len(pairs))
+        run.count_lost(STAGE, traces, len(pairs))
         facts["rollouts"] = len(pairs)
 
 
@@ -61,18 +57,6 @@ def _played(run: Run) -> set[tuple[str, int]]:
         return set()
     run.store.keep_rows(FILE, lambda row: row["ok"] and row["agent"]["config"]["model"] == run.base_model)
     return {(trajectory.task_id, trajectory.trial) for trajectory in read_trajectories(run)}
-
-
-def _count_lost(run: Run, traces: Sequence[EpisodeTrace], planned: int) -> None:
-    """Say how many rollouts infrastructure failed; most of them leave nothing to contrast."""
-    reasons = Counter(trace.last_error.message if trace.last_error else "" for trace in traces if not trace.ok)
-    if not reasons:
-        return
-    said = f"{reasons.total()} of {planned} rollouts have no verdict, as infrastructure failed"
-    mostly = " ".join(reasons.most_common(1)[0][0].split())
-    if 2 * reasons.total() > planned:
-        raise UsageError(f"{said} ({mostly}): mend that; they are played again")
-    run.progress.note(f"rollouts: {said} ({mostly})")
 
 
 def read_trajectories(run: Run) -> list[Trajectory]:

@@ -14,9 +14,11 @@ from locker_environment import serving
 from starlette.applications import Starlette
 
 from graphs.pipeline.context import Run
+from graphs.pipeline.evaluation import Contestant, play
 from graphs.pipeline.families import families
 from graphs.pipeline.prospects import notes
 from graphs.pipeline.rollouts import read_trajectories, roll_out
+from trace_agents.artifacts import ArmKind
 from trace_agents.cli import main
 from trace_agents.cli.serve import listen
 from trace_agents.config import RunConfig
@@ -38,7 +40,7 @@ from locker_environment import Lockers
 from trace_agents.errors import InfrastructureError
 
 class Away(Lockers):
-    """Each locker a split; it is away as long as there is a file of that name."""
+    """Each locker a split; they are away as long as there is a file of that name, or one for the locker."""
     name = "lockers"
     splits = {"train": 1, "validation": 1, "test": 1}
 
@@ -50,7 +52,7 @@ class Away(Lockers):
         return super().task(task_id).model_copy(update={"split": split})
 
     async def start(self, task):
-        if Path("away").exists():
+        if Path("away").exists() or Path(f"away-{task.id}").exists():
             raise InfrastructureError("the lockers are away")
         return await super().start(task)
 '''
@@ -124,13 +126,42 @@ async def test_rollouts_that_infrastructure_failed_are_played_again(lockers: str
     with RunStore.create(tmp_path / "run", wanted) as store:
         run = Run(wanted, store, SilentProgress())
         (tmp_path / "away").touch()
-        with pytest.raises(UsageError, match=r"3 of 3 rollouts have no verdict.*the lockers are away\): mend that"):
+        with pytest.raises(
+            UsageError, match=r"rollouts: 3 of 3 rollouts have no verdict.*the lockers are away\): mend that"
+        ):
             await roll_out(run)
         assert store.stages == {}
         (tmp_path / "away").unlink()
         await roll_out(run)
         assert [one.success for one in read_trajectories(run)] == [False] * 3
         assert [*store.stages] == ["rollouts"]
+
+
+class Notes(SilentProgress):
+    """Keeps the lines that stay on the screen."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+async def test_a_few_lost_episodes_of_an_evaluation_are_told_and_many_end_it(lockers: str, tmp_path: Path) -> None:
+    wanted = config(lockers)
+    with RunStore.create(tmp_path / "run", wanted) as store:
+        run = Run(wanted, store, Notes())
+        pairs = [(run.target.task(number), 0) for number in ("3", "5", "7")]
+        base = Contestant("base", ArmKind.BASE, run.base_model)
+        (tmp_path / "away-5").touch()
+        outcomes = await play(run, [base], [task for task, _ in pairs], "evaluation")
+        assert [one.success for one in outcomes["base"]] == [False, None, False]
+        [line] = run.progress.lines
+        assert line.startswith("evaluation, base: 1 of 3 rollouts have no verdict, as infrastructure failed (starting")
+        (tmp_path / "away").touch()
+        with pytest.raises(UsageError, match="evaluation, base: 3 of 3 rollouts have no verdict"):
+            await play(run, [base], [task for task, _ in pairs], "evaluation")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
