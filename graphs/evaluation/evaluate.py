@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from graphs.evaluation.folder import TRAJECTORIES, ResultFolder, in_order
+from graphs.evaluation.folder import BESIDE, TRAJECTORIES, ResultFolder, in_order
 from graphs.evaluation.playing import Ended, Pace, play_all
 from graphs.evaluation.question import GENERATED, Asked, EvaluationResult, Question, pose
 from mcp_servers.guard import failing
@@ -48,7 +48,7 @@ def evaluate(
         played = run.play(agent, TRAJECTORIES, asked.trials, tasks)
         others = tuple(_beside(run, agent, name) for name in _names(run, beside or Beside()))
         own, lacking = _own_format(run, agent)
-        notes = (*_notes(run, played), *lacking)
+        notes = (*_notes(run, played, others), *lacking)
         result = EvaluationResult(
             question=question, score=score(agent.name, played), beside=others, package=__version__, notes=notes
         )
@@ -69,6 +69,11 @@ class _Run:
     folder: ResultFolder
     pace: Pace
     progress: Progress
+
+    @property
+    def traced(self) -> bool:
+        """The environment says what it is made from: one that has changed is another one."""
+        return bool(self.question.provenance)
 
     def play(self, agent: Agent, file: str, trials: int, tasks: Sequence[TaskInstance]) -> list[Outcome]:
         """How all episodes of `agent` on `tasks` ended, those of an earlier run among them; in order."""
@@ -115,7 +120,7 @@ def _names(run: _Run, beside: Beside) -> list[str]:
 def _beside(run: _Run, agent: Agent, name: str) -> Score:
     other = _agent(name, run.question, run.environment)
     tasks = [task for task in run.tasks if name != ORACLE or _solvable(run.environment, task)]
-    return score(other.name, run.play(other, f"floors/{name}.jsonl", 1, tasks))
+    return score(other.name, run.play(other, f"{BESIDE}/{name}.jsonl", 1, tasks))
 
 
 def _solvable(environment: Environment, task: TaskInstance) -> bool:
@@ -128,7 +133,7 @@ def _solvable(environment: Environment, task: TaskInstance) -> bool:
     return True
 
 
-def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
+def _notes(run: _Run, played: Sequence[Outcome], others: Sequence[Score]) -> tuple[str, ...]:
     notes = []
     absent = [one for one in played if one.not_run]
     if absent:
@@ -138,13 +143,19 @@ def _notes(run: _Run, played: Sequence[Outcome]) -> tuple[str, ...]:
     if failed:
         notes.append(
             f"{len(failed)} of {len(played)} episodes failed for reasons that are not the agent's, the last: "
-            f"{failed[-1].error}; the same command plays them again"
+            f"{failed[-1].error}; the same command plays them again{_elsewhere(run, played, others)}"
         )
     if not run.environment.splits and {task.seed for task in run.tasks} == set(GENERATED):
         notes.append(f"the tasks are those of seeds {GENERATED[0]} to {GENERATED[-1]}; --tasks names others")
     if not isinstance(run.environment, HasOracle):
         notes.append("no ceiling: the environment does not know how its tasks are solved")
     return tuple(notes)
+
+
+def _elsewhere(run: _Run, played: Sequence[Outcome], others: Sequence[Score]) -> str:
+    """Where the folder holds verdicts that an environment that is mended would not have given."""
+    judged = any(one.success is not None for one in played) or any(score.episodes for score in others)
+    return "; where the environment itself is to be mended, choose another --out" if judged and run.traced else ""
 
 
 def _inside(files: Mapping[str, str]) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from trace_agents.scores import Outcome
 from trace_agents.types import TaskInstance, Trajectory
 
 QUESTION, TRAJECTORIES, EVALUATION = "question.json", "trajectories.jsonl", "evaluation.json"
-RECORDS, RESULTS, REPORT = "records.jsonl", "results", "report.html"
+RECORDS, RESULTS, REPORT, BESIDE = "records.jsonl", "results", "report.html", "floors"
 
 Episodes = TypeVar("Episodes", Trajectory, Outcome)
 
@@ -47,6 +48,9 @@ class ResultFolder:
     def opened(cls, root: Path, question: Question) -> Iterator[ResultFolder]:
         """The folder `root`, made where it is missing, for as long as the context lasts.
 
+        Where the environment or the agent's file has changed since, and no episode of before has a verdict, nothing of
+        before is worth keeping: the folder begins anew.
+
         Raises:
             UsageError: it answers another question, holds other files, or another process writes to it.
         """
@@ -57,9 +61,12 @@ class ResultFolder:
         with exclusive(root, "evaluation", "--out"):
             for part in root.rglob(".*.part"):
                 part.unlink()  # Of a process that was killed as it wrote: ours alone writes now.
-            if (root / QUESTION).is_file():
-                _check_same(root, read_model(root / QUESTION, Question), question)
-            else:
+            before = read_model(root / QUESTION, Question) if (root / QUESTION).is_file() else None
+            if before is not None and before.is_as_before_a_change(question) and not _judged(root):
+                _empty(root)
+            elif before is not None:
+                _check_same(root, before, question)
+            if before != question:
                 write_atomically(root / QUESTION, question.model_dump_json(indent=2) + "\n")
             yield cls(root)
 
@@ -182,6 +189,22 @@ def _page(root: Path, result: EvaluationResult) -> EvaluationContents:
         found=found,
         package=package,
     )
+
+
+def _judged(root: Path) -> bool:
+    """An episode in the folder has a verdict, the agent's or one of those beside it."""
+    files = [path for path in (root / TRAJECTORIES, *root.glob(f"{BESIDE}/*.jsonl")) if path.is_file()]
+    for path in files:
+        mend_tail(path)
+    return any(one.success is not None for path in files for one in _trajectories(path))
+
+
+def _empty(root: Path) -> None:
+    """Remove all but the question: it goes last, so that a kill on the way leaves what can be emptied again."""
+    for name in (EVALUATION, REPORT, RECORDS, TRAJECTORIES):
+        (root / name).unlink(missing_ok=True)
+    for name in (RESULTS, BESIDE):
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _check_same(root: Path, before: Question, now: Question) -> None:

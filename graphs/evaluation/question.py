@@ -67,6 +67,10 @@ class Question(Artifact):
     agent_file: str = ""
     """SHA-256 of the Python file that the agent was loaded from; empty for other agents."""
 
+    def is_as_before_a_change(self, now: Question) -> bool:
+        """`now` asks the same, and the environment or the agent's file has changed since."""
+        return self != now and (self.asked, self.name) == (now.asked, now.name)
+
 
 class EvaluationResult(Artifact):
     """`evaluation.json`: the figures, and what they are figures of."""

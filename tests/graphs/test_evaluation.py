@@ -194,6 +194,46 @@ def test_a_failure_of_infrastructure_is_played_again_by_the_same_command(tmp_pat
     assert (result.score.episodes, result.score.infrastructure_failures, result.notes) == (2, 0, ())
 
 
+class Mendable(Helpdesk):
+    """Says what it is made from; where `broken`, its `tasks` cannot be started."""
+
+    broken: tuple[str, ...] = ()
+
+    @property
+    def provenance(self):
+        return {"code": "broken" if self.broken else "mended"}
+
+    async def start(self, task):
+        if task.id in self.broken:
+            raise InfrastructureError("the desk is on fire")
+        return await super().start(task)
+
+
+def test_a_mended_environment_begins_anew_where_nothing_of_before_has_a_verdict(tmp_path, monkeypatch) -> None:
+    asked = Asked(environment="test_evaluation:Mendable", agent="decline", tasks=("train-000", "train-001"))
+    monkeypatch.setattr(Mendable, "broken", asked.tasks)
+    result = evaluate(asked, tmp_path, Pace(retries=0), Beside(FLOORS))
+    assert result.notes[0].endswith("the last: the desk is on fire; the same command plays them again")
+    monkeypatch.setattr(Mendable, "broken", ())
+    result = evaluate(asked, tmp_path, Pace(retries=0), Beside(FLOORS))
+    assert (result.question.provenance, result.notes) == ({"code": "mended"}, ())
+    assert [score.episodes for score in (result.score, *result.beside)] == [2, 2, 2]
+    assert read_result(tmp_path)[0] == result
+    assert [(one.task_id, one.success) for one in read_result(tmp_path)[1]] == [(name, False) for name in asked.tasks]
+
+
+@pytest.mark.parametrize("agent", ["decline", "test_evaluation:Away"])
+def test_verdicts_of_the_environment_before_it_was_mended_are_kept_apart(agent, tmp_path, monkeypatch) -> None:
+    asked = Asked(environment="test_evaluation:Mendable", agent=agent, tasks=("train-000", "train-001"))
+    monkeypatch.setattr(Mendable, "broken", ("train-001",))
+    result = evaluate(asked, tmp_path, Pace(retries=0), Beside(("do-nothing",)))
+    assert "plays them again; where the environment itself is to be mended, choose another --out" in result.notes[0]
+    monkeypatch.setattr(Mendable, "broken", ())
+    with pytest.raises(UsageError, match="as it was before code changed: choose another --out, or remove that folder"):
+        evaluate(asked, tmp_path, Pace(retries=0), Beside(("do-nothing",)))
+    assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 2
+
+
 def test_an_agent_that_raises_is_named_with_the_place() -> None:
     with pytest.raises(UsageError, match=r"agent 'fixed' raised on task 'train-002': KeyError.*test_evaluation.py"):
         played(Fixed({"train-002": [KeyError("boom")]}))
