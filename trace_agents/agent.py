@@ -99,7 +99,7 @@ def load_agent(request: AgentRequest) -> Agent:
     elif ":" in spec:
         target = import_attribute(spec, "agent")
     else:
-        raise unknown("agent", spec, [*points, "package.module:Class", "file.py:Class", "http://host:port/v1#model"])
+        raise unknown("agent", spec, [*points, *map(_spelling, schemes), "package.module:Class", "file.py:Class"])
     made = target
     if isinstance(target, type) or not isinstance(target, Agent):
         made = _made(cast(Callable[[AgentRequest], object], target), request) if callable(target) else target
@@ -109,6 +109,11 @@ def load_agent(request: AgentRequest) -> Agent:
             "(trace_agents.agent.Agent)"
         )
     return made
+
+
+def _spelling(scheme: str) -> str:
+    others = {"http": "http://HOST:PORT/v1#MODEL", "https": "https://HOST/v1#MODEL", "run": "run:RUN_DIR"}
+    return others.get(scheme, f"{scheme}:MODEL")
 
 
 def _made(target: Callable[[AgentRequest], object], request: AgentRequest) -> object:

@@ -18,6 +18,11 @@ FILE_GROUP = "trace_agents.environment_files"
 """Entry points that open environments described by a file: the name is the file's suffix without its dot (`toml`), the
 object is called with the path."""
 
+NOT_REGISTERED = ("package.module:Class", "file.py:Class", "path/benchmark.toml", "verifiers:NAME", "http://HOST:PORT")
+"""How environments are named that are not registered."""
+SPELLINGS = f"a registered name, {', '.join(map(repr, NOT_REGISTERED[:-1]))} or {NOT_REGISTERED[-1]!r}"
+"""How an environment is named, for help texts: everywhere in the same words."""
+
 
 def environment_names() -> list[str]:
     """Names of the registered environments."""
@@ -45,8 +50,7 @@ def load_environment(spec: str) -> Environment:
     elif ":" in spec:
         target = import_attribute(spec)
     else:
-        others = ["package.module:Class", "file.py:Class", "path/benchmark.toml", "http://host:port"]
-        raise unknown("environment", spec, [*points, *others])
+        raise unknown("environment", spec, [*points, *NOT_REGISTERED])
     made = target if not callable(target) else target()
     if not isinstance(made, Environment):
         raise UsageError(

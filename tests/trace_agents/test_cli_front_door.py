@@ -14,9 +14,10 @@ from trace_agents import __version__
 from trace_agents.analysis.notes import AnalystNotes
 from trace_agents.analysis.requests import Usage
 from trace_agents.cli import main
-from trace_agents.cli._app import COMMANDS
+from trace_agents.cli._app import COMMANDS, build
 from trace_agents.cli.run import demo_config
 from trace_agents.config import RunConfig
+from trace_agents.registry import SPELLINGS
 from trace_agents.runstore import RunStore
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -59,6 +60,29 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"trace-agents {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["conform", "evaluate", "run", "serve"])
+def test_help_names_every_kind_of_environment(command: str) -> None:
+    told = build().get_command(None, command).params[0].help
+    assert f"nvironment: {SPELLINGS}." in told
+
+
+@pytest.mark.parametrize("name", ["path/benchmark.toml", "verifiers:NAME", "http://HOST:PORT", "file.py:Class"])
+def test_an_unknown_environment_is_told_how_others_are_named(
+    name: str, capsys: pytest.CaptureFixture[str], elsewhere: Path
+) -> None:
+    assert name in SPELLINGS
+    code, line = said(capsys, "serve", "helpdisk")
+    assert (code, repr(name) in line) == (2, True)
+
+
+def test_an_unknown_agent_is_told_which_kinds_there_are(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
+    code, line = said(capsys, "evaluate", "helpdesk", "--agent", "orakel")
+    assert code == 2
+    told = line.partition("use one of ")[2].split(", ")
+    assert {"'oracle'", "'embedded:MODEL'", "'openai:MODEL'", "'run:RUN_DIR'", "'file.py:Class'"} < {*told}
+    assert "'http://HOST:PORT/v1#MODEL'" in told
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trace_agents.errors import UsageError
+from trace_agents.registry import SPELLINGS
 
 if TYPE_CHECKING:
     from mcp_servers.conformance import Finding, Report
@@ -21,7 +22,7 @@ _STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
 def conform(
-    env: Annotated[str, typer.Argument(help="Environment: a name, 'module:Class', 'file.py:Class' or a URL.")],
+    env: Annotated[str, typer.Argument(help=f"Environment: {SPELLINGS}.")],
     tasks: Annotated[int, typer.Option(help="Task instances to play, spread over splits and seeds.")] = 8,
     episodes: Annotated[int, typer.Option(help="Episodes to interleave.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what starts processes: HTTP and stdio.")] = False,

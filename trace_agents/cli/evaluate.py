@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trace_agents.errors import InfrastructureError, UsageError
+from trace_agents.registry import SPELLINGS
 
 if TYPE_CHECKING:
     from graphs.evaluation.question import Asked, EvaluationResult
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 def evaluate(
     environment: Annotated[
         str | None,
-        typer.Argument(
-            metavar="ENV", help="Environment: a registered name, a URL or 'file.py:Class'.", show_default=False
-        ),
+        typer.Argument(metavar="ENV", help=f"Environment: {SPELLINGS}.", show_default=False),
     ] = None,
     agent: Annotated[
         str | None,

@@ -12,7 +12,7 @@ import typer
 
 from trace_agents.config import RunConfig
 from trace_agents.errors import InfrastructureError, UsageError
-from trace_agents.registry import load_environment
+from trace_agents.registry import SPELLINGS, load_environment
 from trace_agents.runstore import RunStore
 
 DEMO = Path("configs") / "helpdesk.toml"
@@ -30,7 +30,12 @@ Resume = Annotated[
 def run(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG", help="TOML configuration, such as configs/helpdesk.toml.", show_default=False),
+        typer.Argument(
+            metavar="CONFIG",
+            help="TOML configuration, such as configs/helpdesk.toml; its [target] names the environment: "
+            f"{SPELLINGS}.",
+            show_default=False,
+        ),
     ] = None,
     out: Out = Path("runs"),
     run_id: RunId = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import socket
 import sys
@@ -10,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from trace_agents.environment import Environment, Prepares
+from trace_agents.environment import ChecksFiles, Environment, Prepares
 from trace_agents.errors import InfrastructureError, UsageError
-from trace_agents.registry import load_environment
+from trace_agents.registry import SPELLINGS, load_environment
 
 if TYPE_CHECKING:
     from mcp_servers.user_tool import UserTool
@@ -22,7 +24,7 @@ TOKEN_VARIABLE = "TRACE_AGENTS_CONTROL_TOKEN"
 
 
 def serve(
-    env: Annotated[str, typer.Argument(help="Environment: a registered name, 'module:Class' or 'file.py:Class'.")],
+    env: Annotated[str, typer.Argument(help=f"Environment: {SPELLINGS}.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     stdio: Annotated[bool, typer.Option("--stdio", help="Play one episode over standard input and output.")] = False,
@@ -63,7 +65,9 @@ def serve(
         option, value = ("--task", task) if task is not None else ("--seed", seed)
         raise UsageError(f"{option} {value!r} is for --stdio: over HTTP, choose a task with POST /episodes")
     guard = (control_token, tuple(allowed_host or ()))
-    _serve_http(_prepared(env), (host, port), (max_episodes, idle_timeout), guard, _Talk(user_tool, record))
+    environment = _prepared(env)
+    _check_files(environment)
+    _serve_http(environment, (host, port), (max_episodes, idle_timeout), guard, _Talk(user_tool, record))
 
 
 def _prepared(env: str) -> Environment:
@@ -72,6 +76,13 @@ def _prepared(env: str) -> Environment:
     if isinstance(environment, Prepares):
         environment.prepare()
     return environment
+
+
+def _check_files(environment: Environment) -> None:
+    """Refuse an environment whose files would make every episode fail; a server that is down may be up later."""
+    if isinstance(environment, ChecksFiles):
+        with contextlib.suppress(InfrastructureError):
+            asyncio.run(environment.check())
 
 
 class _Talk(NamedTuple):
