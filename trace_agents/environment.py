@@ -132,6 +132,18 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class ChecksFiles(Protocol):
+    """An environment made of files whose mistakes it can find before any episode is played."""
+
+    async def check(self) -> None:
+        """Look for mistakes that every episode would meet.
+
+        Raises:
+            UsageError: one was found. InfrastructureError: it cannot be found out now.
+        """
+
+
+@runtime_checkable
 class HasProvenance(Protocol):
     """An environment that can say what it is made from, for the record of a result."""
 

@@ -11,6 +11,7 @@ from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
 from mcp_servers.conformance.findings import Fault, Finding, Remark, Report, Skip, Status, described
 from mcp_servers.conformance.subject import Options, Subject
 from mcp_servers.guard import broke
+from trace_agents.environment import ChecksFiles
 from trace_agents.errors import InfrastructureError, unknown
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.registry import load_environment
@@ -68,7 +69,7 @@ async def conform(
         progress: told of each check.
 
     Raises:
-        UsageError: no such environment, or no such check.
+        UsageError: no such environment, or no such check; or a mistake in its files that every episode would meet.
     """
     names = [check.name for check in CHECKS]
     for name in only:
@@ -79,9 +80,11 @@ async def conform(
     subject = Subject(spec, environment, options or Options())
     findings: list[Finding] = []
     try:
-        # What does not end here does not end in the checks, which say so.
-        with contextlib.suppress(TimeoutError):
+        # What does not end here, or fails, does so in the checks, which say so.
+        with contextlib.suppress(TimeoutError, InfrastructureError):
             async with asyncio.timeout(subject.options.timeout_s):
+                if isinstance(environment, ChecksFiles):
+                    await environment.check()
                 await subject.leave_out_unavailable()
         with (progress or SilentProgress()).stage("conformance", len(chosen)) as stage:
             for check in chosen:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import (
     CheckSection,
     Description,
-    Read,
     ResetSection,
     ServerSection,
     TaskRow,
 )
+from mcp_servers.wrapped.fitting import signature
 from mcp_servers.wrapped.live import LiveServer
 from trace_agents.errors import InfrastructureError, UsageError
 from trace_agents.types import ToolSpec
@@ -35,7 +34,7 @@ def look(command: Sequence[str], url: str) -> tuple[Sequence[ToolSpec], str]:
         name="new",
         server=ServerSection(command=tuple(command), url=url),
         reset=ResetSection(by_connection=bool(url)),
-        check=CheckSection(reads=(Read(name="none"),)),
+        check=CheckSection(function="check.py:check"),  # Not looked for: nothing is judged.
     )
     benchmark = Benchmark(Path("benchmark.toml"), described, ())
     try:
@@ -45,7 +44,7 @@ def look(command: Sequence[str], url: str) -> tuple[Sequence[ToolSpec], str]:
 
 
 async def _look(benchmark: Benchmark) -> tuple[Sequence[ToolSpec], str]:
-    live = await LiveServer.begin(benchmark, TaskRow(id="new", prompt="new"))
+    live = await LiveServer.look(benchmark, TaskRow(id="new", prompt="new"))
     try:
         return live.tools, live.instructions
     finally:
@@ -54,11 +53,8 @@ async def _look(benchmark: Benchmark) -> tuple[Sequence[ToolSpec], str]:
 
 def described(spec: ToolSpec) -> str:
     """A tool in a line."""
-    properties: Mapping[str, Any] = spec.input_schema.get("properties", {})
-    required = _required(spec)
-    arguments = ", ".join(name if name in required else f"{name}?" for name in properties)
     first = spec.description.strip().splitlines()[:1]
-    return f"{spec.name}({arguments})" + "".join(f": {line:.80}" for line in first)
+    return signature(spec) + "".join(f": {line:.80}" for line in first)
 
 
 def readers(tools: Sequence[ToolSpec]) -> Sequence[ToolSpec]:

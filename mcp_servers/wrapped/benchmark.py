@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_servers.wrapped.description import Call, Description, TaskRow
 from trace_agents.errors import UsageError, unknown
-from trace_agents.files import digest, digest_file, read_lines
+from trace_agents.files import read_lines
 
 PLACEHOLDERS = ("folder", "here", "python", "task")
 """What commands may name in braces."""
@@ -33,6 +33,10 @@ class Benchmark:
         self.here = path.resolve().parent
         self.described = described
         self.rows: Mapping[str, TaskRow] = {row.id: row for row in rows}
+        self.lines: Mapping[str, int] = {}
+        """Id of a task -> its line of the task file, from 1."""
+        self.fitting: set[str] = set()
+        """Ids of tasks of which all calls are known to fit the server's tools."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -43,7 +47,9 @@ class Benchmark:
         """
         described = _read_description(path)
         made = cls(path, described, ())
-        made.rows = _read_rows(made.file("tasks", described.tasks))
+        found = _read_rows(made.file("tasks", described.tasks))
+        made.rows = {row.id: row for row in found.values()}
+        made.lines = {row.id: number for number, row in found.items()}
         made._check()
         return made
 
@@ -81,17 +87,10 @@ class Benchmark:
         """
         return {name: _expanded(f"env {name!r}", value) for name, value in self.described.server.env.items()}
 
-    def provenance(self) -> dict[str, str]:
-        """Part -> SHA-256: the description, its tasks, and each file that it names."""
-        described = self.described
-        parts = {"description": self.path.name, "tasks": described.tasks, "policy": described.policy}
-        parts |= {"snapshot": described.reset.snapshot, "checker": described.check.function.rpartition(":")[0]}
-        found = {kind: self.here / name for kind, name in parts.items() if name}
-        hashes = {kind: digest_file(path) for kind, path in found.items() if path.exists()}
-        folders = sorted({row.snapshot for row in self.rows.values() if row.snapshot})
-        if folders:
-            hashes["task snapshots"] = digest([[name, digest_file(self.here / name)] for name in folders])
-        return hashes
+    def place(self, row: TaskRow) -> str:
+        """A task and where it is written, as errors name it."""
+        line = f"line {self.lines[row.id]} of " if row.id in self.lines else ""
+        return f"task {row.id!r} ({line}{str(self.path.parent / self.described.tasks)!r})"
 
     def _check(self) -> None:
         described = self.described
@@ -135,12 +134,11 @@ class Benchmark:
         """The gold actions call no tool that agents are not offered."""
         tools = self.described.tools
         for action in row.gold or ():
-            hidden = isinstance(action, Call) and (
-                action.name in tools.hide or (tools.offer and action.name not in tools.offer)
-            )
-            if isinstance(action, Call) and hidden:
+            if isinstance(action, Call) and not tools.offers(action.name):
+                key = "offer" if tools.offer else "hide"
                 raise UsageError(
-                    f"gold action {action.name!r} of task {row.id!r} is a tool that [tools] hides: mend one of them"
+                    f"gold action {action.name!r} of {self.place(row)} is no tool that agents are offered, by "
+                    f"[tools] {key} = {[*(tools.offer or tools.hide)]!r}: mend one of them"
                 )
 
     def _check_command(self, section: str, command: tuple[str, ...]) -> None:
@@ -171,19 +169,21 @@ def _read_description(path: Path) -> Description:
         raise UsageError(explained(error, Description, repr(str(path)))) from error
 
 
-def _read_rows(path: Path) -> dict[str, TaskRow]:
-    rows = []
+def _read_rows(path: Path) -> dict[int, TaskRow]:
+    """Line -> its task."""
+    rows: dict[int, TaskRow] = {}
     for number, data in read_lines(path):
         try:
-            rows.append(TaskRow.model_validate(data))
+            rows[number] = TaskRow.model_validate(data)
         except ValidationError as error:
             raise UsageError(explained(error, TaskRow, f"line {number} of {str(path)!r}")) from error
     if not rows:
         raise UsageError(f"task file {str(path)!r} is empty: give a task, as JSON, on each line")
-    for task_id, count in Counter(row.id for row in rows).items():
+    for task_id, count in Counter(row.id for row in rows.values()).items():
         if count > 1:
-            raise UsageError(f"task {task_id!r} is {count} times in {str(path)!r}: ids are unique")
-    return {row.id: row for row in rows}
+            lines = ", ".join(str(number) for number, row in rows.items() if row.id == task_id)
+            raise UsageError(f"task {task_id!r} is {count} times in {str(path)!r} (lines {lines}): ids are unique")
+    return rows
 
 
 def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str:

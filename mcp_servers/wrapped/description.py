@@ -80,6 +80,10 @@ class ToolsSection(Record):
             raise ValueError("give 'offer' or 'hide', not both")
         return self
 
+    def offers(self, name: str) -> bool:
+        """Agents are offered the tool, where the server has it."""
+        return name in self.offer if self.offer else name not in self.hide
+
 
 class ResetSection(Record):
     """How an episode gets the state it begins with. What is given is done in this order."""
@@ -183,11 +187,16 @@ class Description(Record):
         server, reset = self.server, self.reset
         if reset.keep and (server.url or not (reset.snapshot or reset.command or reset.calls)):
             raise ValueError("[reset] keep is for a server that 'command' starts and snapshot, command or calls reset")
-        if reset.keep and any("{task}" in text for text in (*server.command, *server.env.values(), server.cwd)):
+        if reset.keep and self.by_task:
             raise ValueError("[server] names {task}, which changes while [reset] keep keeps the process: use {folder}")
         if server.url and "folder_as" in reset.model_fields_set:
             raise ValueError("[reset] folder_as is for a server that 'command' starts")
         return self
+
+    @property
+    def by_task(self) -> bool:
+        """The server is started with the task's id, so its tools may differ from task to task."""
+        return any("{task}" in text for text in (*self.server.command, *self.server.env.values(), self.server.cwd))
 
     @property
     def shared(self) -> bool:

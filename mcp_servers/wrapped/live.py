@@ -28,6 +28,7 @@ from mcp_servers.tls import tls_context
 from mcp_servers.wrapped.alias import Alias
 from mcp_servers.wrapped.benchmark import Benchmark
 from mcp_servers.wrapped.description import Call, Read, TaskRow
+from mcp_servers.wrapped.fitting import check_calls
 from mcp_servers.wrapped.programs import run
 from trace_agents.errors import InfrastructureError
 from trace_agents.scratch import scratch
@@ -77,12 +78,24 @@ class LiveServer:
 
         Raises:
             InfrastructureError: the state cannot be laid out, or the server cannot be reached.
+            UsageError: what the benchmark calls does not fit the server's tools.
         """
+        live = await cls.look(benchmark, row)
+        try:
+            await live._make_state()
+        except BaseException:
+            await live.close()
+            raise
+        return live
+
+    @classmethod
+    async def look(cls, benchmark: Benchmark, row: TaskRow) -> LiveServer:
+        """A server that is connected for `row`, and not called yet. Raises as `begin` does."""
         logging.getLogger("mcp.client.stdio").addFilter(_ONE_LINE)
         live = cls(benchmark, row)
         try:
             await live._connect()
-            await live._make_state()
+            check_calls(benchmark, row, live.tools)
         except BaseException:
             await live.close()
             raise
@@ -225,7 +238,8 @@ class LiveServer:
     def _failed(self, when: str, error: BaseException) -> InfrastructureError:
         self.broken = True
         server = self._benchmark.described.server
-        named = server.url or " ".join(server.command)
+        # {folder} and {task} stay, so that one cause reads alike in every episode.
+        named = server.url or self._benchmark.filled(" ".join(server.command), Path("{folder}"), "{task}")
         reason = f"no answer in {self._seconds:g} s" if isinstance(error, TimeoutError) else str(error)
         said = self._words if self._said is None or self._said.closed else tail(self._said)
         told = f"MCP server {named!r} failed {when}: {reason or type(error).__name__}{in_brackets(said)}"
