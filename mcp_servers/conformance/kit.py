@@ -81,10 +81,11 @@ async def conform(
     findings: list[Finding] = []
     try:
         # What does not end here, or fails, does so in the checks, which say so.
-        with contextlib.suppress(TimeoutError, InfrastructureError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(subject.options.timeout_s):
-                if isinstance(environment, ChecksFiles):
-                    await environment.check()
+                with contextlib.suppress(InfrastructureError):
+                    if isinstance(environment, ChecksFiles):
+                        await environment.check()
                 await subject.leave_out_unavailable()
         with (progress or SilentProgress()).stage("conformance", len(chosen)) as stage:
             for check in chosen:

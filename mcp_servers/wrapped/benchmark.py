@@ -116,9 +116,9 @@ class Benchmark:
             *described.check.command,
         ):
             self._check_placeholders(text)
-        commands = {"server": described.server.command, "reset": described.reset.command}
-        for section, command in (commands | {"check": described.check.command}).items():
-            self._check_command(section, command)
+        self._check_command("server", server.command, server.cwd)
+        self._check_command("reset", described.reset.command)
+        self._check_command("check", described.check.command)
         _ = self.headers, self.env
 
     def _check_placeholders(self, text: str) -> None:
@@ -141,19 +141,18 @@ class Benchmark:
                     f"[tools] {key} = {[*(tools.offer or tools.hide)]!r}: mend one of them"
                 )
 
-    def _check_command(self, section: str, command: tuple[str, ...]) -> None:
-        if not command:
+    def _check_command(self, section: str, command: tuple[str, ...], cwd: str = "{here}") -> None:
+        """Its program is there: on the path, or, where it is named with a slash, from the folder it runs in."""
+        if not command or any("{folder}" in text or "{task}" in text for text in (command[0], cwd)):
             return
         program = self.filled(command[0])
-        if "{folder}" not in command[0] and shutil.which(program, path=self._search()) is None:
+        if "/" in program:
+            program = str(self.here / self.filled(cwd) / program)
+        if shutil.which(program) is None:
             raise UsageError(
                 f"command {command[0]!r} of [{section}] in {str(self.path)!r} is no program here: install it, or give "
-                "its path ('{python}' is the Python that runs this)"
+                "its path ('{python}' is the Python that runs this; './name' is a file that may be executed)"
             )
-
-    def _search(self) -> str:
-        """Where programs are looked for: as a process would, and in the description's folder."""
-        return os.pathsep.join([os.environ.get("PATH", os.defpath), str(self.here)])
 
 
 def _read_description(path: Path) -> Description:

@@ -42,9 +42,7 @@ def check_calls(benchmark: Benchmark, row: TaskRow, tools: Sequence[ToolSpec]) -
 def signature(spec: ToolSpec) -> str:
     """A tool's name and its arguments; those with a question mark may be left out."""
     required = spec.input_schema.get("required", ())
-    arguments = ", ".join(
-        name if name in required else f"{name}?" for name in spec.input_schema.get("properties", {})
-    )
+    arguments = ", ".join(name if name in required else f"{name}?" for name in spec.input_schema.get("properties", {}))
     return f"{spec.name}({arguments})"
 
 
