@@ -33,8 +33,8 @@ from trace_agents.analysis.statements import (
     Use,
     statement_from,
 )
-from trace_agents.analysis.views import read
-from trace_agents.types import StopReason, Trajectory
+from trace_agents.analysis.views import View, read
+from trace_agents.types import StopReason, ToolSpec, Trajectory
 
 ASK = User("Please renew loan L7 for me.")
 LOAN = Call("get_loan", {"loan_id": "L7"}, {"loan_id": "L7", "state": "overdue", "branch": "Hill", "due": "2024-05-20"})
@@ -175,6 +175,59 @@ def test_a_tool_of_unknown_verb_changes_something_where_its_answers_are_no_news(
         for loan, at in rows
     ]
     assert survey(views).writes == {"lend"}
+
+
+LEND = ToolSpec(name="lend", description="Hand a book out.", input_schema={"type": "object"})
+
+
+def offered(*turns: Call, **tools: str | dict[str, bool]) -> View:
+    """A trajectory that offers `lend` and `tools`, by name: their description or their annotations."""
+    specs = []
+    for name, said in tools.items():
+        told = {"description": said} if isinstance(said, str) else {"annotations": said}
+        specs.append(ToolSpec.model_validate({"name": name, "description": "", "input_schema": {}} | told))
+    return read(talk(*turns, tools=(LEND, *specs)))
+
+
+def test_what_is_called_and_never_offered_is_a_tool_only_where_it_worked_or_no_offer_is_known() -> None:
+    stray = Call("smash", {"loan": "L1"}, error="unknown tool")
+    assert survey([offered(stray)]).tools == ("lend",)
+    assert survey([read(talk(stray))]).tools == ("smash",)
+    worked = survey([offered(stray, Call("smash", {"loan": "L1"}, {"status": "ok"}))])
+    assert (worked.tools, worked.writes) == (("smash", "lend"), {"smash"})
+
+
+def test_a_tool_that_never_worked_is_no_change() -> None:
+    assert survey([offered(Call("bill", {"room": "202"}, error="no such room"), bill="The bill.")]).writes == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "writes"),
+    [
+        ({"readOnlyHint": True}, set()),
+        ({"readOnlyHint": False}, {"dues"}),
+        ("Shows what a card owes.", set()),
+        ("Returns what a card owes.", set()),
+        ("Changes what a card owes.", {"dues"}),
+        ("What a card owes.", {"dues"}),
+        ("Return what was lent.", {"dues"}),
+    ],
+)
+def test_a_tool_of_unknown_verb_is_told_by_its_annotations_and_its_description(said, writes: set[str]) -> None:
+    called = [Call("dues", {"card": f"C{n}"}, {"status": "ok"}) for n in range(4)]
+    assert survey([offered(one, dues=said) for one in called]).writes == writes
+
+
+def test_plain_texts_are_news_where_they_say_more_than_they_were_told() -> None:
+    rows = [("C1", 12, "sea"), ("C2", 7, "moon"), ("C3", 31, "tide"), ("C4", 5, "reef")]
+    calls = [
+        (
+            Call("dues", {"card": card}, f"Card {card} owes {sum_} coins for the {book}."),
+            Call("lend", {"card": card, "book": book}, f"The {book} is lent on {card}, slip {sum_}."),
+        )
+        for card, sum_, book in rows
+    ]
+    assert survey([read(talk(*pair)) for pair in calls]).writes == {"lend"}
 
 
 def test_a_listing_is_swept_only_when_every_record_was_taken_up() -> None:

@@ -18,12 +18,14 @@ from trace_agents.analysis.notes import AnalystNotes
 from trace_agents.analysis.requests import Usage
 from trace_agents.analysis.results import Analysis
 from trace_agents.artifacts import EvaluationArtifact
+from trace_agents.cli import main
 from trace_agents.config import RunConfig
 from trace_agents.errors import UsageError
 from trace_agents.report import build_report, embed
 from trace_agents.report.conversations import Cap, browse
 from trace_agents.report.findings import read_capabilities, read_labels
 from trace_agents.runstore import RunStore
+from trace_agents.statistics import Interval
 from trace_agents.types import Message, ToolCall, Trajectory
 
 VOID = {"meta", "input", "br", "hr", "img", "link", "line", "circle", "rect", "polyline", "option"}
@@ -289,6 +291,7 @@ def test_an_analysis_on_its_own_has_a_page_of_the_same_parts(analysis: tuple[Pat
     for candidate in found.summary.capabilities:
         assert candidate.capability.title in text
         assert candidate.selection.reason in text
+    assert "unsure:" not in text
     (kept,) = found.kept
     assert kept.delta_interval is not None
     assert f"{kept.delta_interval.low:.2f} to {kept.delta_interval.high:.2f}" in text
@@ -297,6 +300,29 @@ def test_an_analysis_on_its_own_has_a_page_of_the_same_parts(analysis: tuple[Pat
     cells = [attrs for tag, attrs in page.tags if tag == "td" and attrs.get("class") == "num cell"]
     assert len(cells) == 2
     assert build_report(folder, folder / "again.html").read_text(encoding="utf-8") == source
+
+
+@pytest.mark.parametrize(
+    ("tasks", "changed", "told"),
+    [
+        (12, {"delta_interval": Interval(low=0.0, high=1.0)}, "unsure: Δ may be 0.00, 0.20 is needed"),
+        (12, {"coverage_interval": Interval(low=0.04, high=0.3)}, "unsure: coverage may be 0.04, 0.10 is needed"),
+        (12, {"delta_interval": Interval(low=0.2, high=1.0)}, ""),
+        (1, {"delta_interval": None, "coverage_interval": None}, "unsure: one task gives no interval"),
+    ],
+)
+def test_page_and_table_say_where_what_was_kept_is_unsure(
+    tasks: int, changed: dict[str, Interval], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = write_sample_analysis(tmp_path)
+    listed = tuple(one.model_copy(update=changed) for one in found.summary.capabilities)
+    summary = found.summary.model_copy(update={"capabilities": listed, "tasks": tasks})
+    found.model_copy(update={"summary": summary}).write(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    text = " ".join(" ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).text).split())
+    for shown in (printed, text):
+        assert (told in shown, "unsure:" in shown) == (True, bool(told))
 
 
 def test_each_piece_of_evidence_stands_beside_a_success_on_its_task(analysis: tuple[Path, Analysis]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from trace_agents.analysis.english import words_of
 from trace_agents.analysis.instructions import Instructions, instructions_of
 from trace_agents.analysis.statements import Fact
-from trace_agents.analysis.values import identifier_pattern, stem
-from trace_agents.analysis.views import View, leaf_name
+from trace_agents.analysis.values import identifier_pattern, padded, stem
+from trace_agents.analysis.views import CallView, View, leaf_name
 from trace_agents.types import ToolSpec
 
 _VERBS = {
@@ -36,7 +36,7 @@ class Catalog:
     """Interface facts mined from trajectories."""
 
     tools: tuple[str, ...]
-    """Every tool declared or called, most called first."""
+    """Every tool, most called first; what no trajectory offers and no call got to work is none."""
     writes: frozenset[str]
     """Tools that change state."""
     identifiers: Mapping[str, str]
@@ -53,8 +53,7 @@ def survey(views: Sequence[View]) -> Catalog:
     """The catalog of a set of trajectories."""
     specs = {tool.name: tool for view in views for tool in view.trajectory.tools}
     called = Counter(call.tool for view in views for call in view.calls)
-    # A call that could not be parsed may have an empty name.
-    tools = tuple(sorted({*specs, *called} - {""}, key=lambda name: (-called[name], name)))
+    tools = tuple(sorted(_real(views, specs), key=lambda name: (-called[name], name)))
     writes = frozenset(tool for tool in tools if is_write(tool, specs.get(tool), views))
     told = frozenset(tool for tool in writes if says_write(tool, specs.get(tool)))
     written = instructions_of(views)
@@ -74,17 +73,32 @@ def survey(views: Sequence[View]) -> Catalog:
     )
 
 
-def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
-    """Whether a tool changes state: by its annotations, else its name's verb, else what its results look like.
+def _real(views: Sequence[View], specs: Mapping[str, ToolSpec]) -> set[str]:
+    """Tools that are offered, that worked, or are called where it is not recorded what is offered."""
+    worked = {call.tool for view in views for call in view.calls if call.ok or not view.trajectory.tools}
+    # A call that could not be parsed may have an empty name.
+    return {*specs, *worked} - {""}
 
-    A tool of unknown verb counts as a read where it takes no arguments, or where most of what it returns is news:
-    not in its arguments, and not what most of its calls return.
+
+def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
+    """Whether a tool changes state: by its annotations, its name's verb, its description's, or what it returns.
+
+    A tool of unknown verb counts as a read where it never worked, where it takes no arguments, or where most of what it
+    returns is news: not in its arguments, and not what most of its calls return.
     """
-    if (said := says_write(name, spec)) is not None:
+    said = says_write(name, spec)
+    if said is None and spec is not None:
+        said = _described_write(spec.description)
+    if said is not None:
         return said
     calls = [call for view in views[:500] for call in view.by_tool.get(name, ()) if call.ok]
     if not any(call.arguments for call in calls):
-        return not calls
+        return False
+    return not (_tells_fields(calls) or _tells_text([call for call in calls if not call.result]))
+
+
+def _tells_fields(calls: Sequence[CallView]) -> bool:
+    """Most of the fields of JSON results are news."""
     returned = Counter((leaf.path, leaf.value) for call in calls for leaf in call.result)
     news = 0
     for call in calls:
@@ -92,7 +106,20 @@ def is_write(name: str, spec: ToolSpec | None, views: Sequence[View]) -> bool:
         news += sum(
             leaf.value not in given and 2 * returned[leaf.path, leaf.value] <= len(calls) for leaf in call.result
         )
-    return news <= returned.total() / 2
+    return news > returned.total() / 2
+
+
+def _tells_text(calls: Sequence[CallView]) -> bool:
+    """Plain texts hold more than one word of news on average, which a confirmation's number is, and more than they
+    repeat of the arguments."""
+    texts = [frozenset(call.text.split()) for call in calls]
+    returned = Counter(word for words in texts for word in words)
+    news = repeated = 0
+    for call, words in zip(calls, texts, strict=True):
+        given = {word for leaf in call.arguments for word in padded(leaf.value).split()}
+        repeated += len(words & given)
+        news += sum(2 * returned[word] <= len(calls) for word in words - given)
+    return news > max(repeated, len(calls))
 
 
 def says_write(name: str, spec: ToolSpec | None) -> bool | None:
@@ -103,6 +130,14 @@ def says_write(name: str, spec: ToolSpec | None) -> bool | None:
     if hints.get("destructiveHint"):
         return True
     return next((_WRITES[token] for token in words_of(name) if token in _WRITES), None)
+
+
+def _described_write(description: str) -> bool | None:
+    """Whether the verb that a description begins with changes state; None where it tells nothing."""
+    first = next(iter(words_of(description)), "")
+    if first in ("return", "returns"):  # Of what the call returns, or of what is brought back.
+        return None if first == "return" else False
+    return _WRITES.get(first, _WRITES.get(first.removesuffix("s"), _WRITES.get(first.removesuffix("es"))))
 
 
 def raw_leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

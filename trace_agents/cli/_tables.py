@@ -15,11 +15,12 @@ from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
 from trace_agents.arms import NONE
 from trace_agents.artifacts import Arm, ArmKind, EvaluationArtifact
 from trace_agents.contrast import Thresholds
-from trace_agents.report.words import between, duration, figure
+from trace_agents.report.words import between, doubt, duration, figure
 from trace_agents.statistics import Difference, Estimate, Interval
 
 OTHERS = 5
 """Candidates that were not kept which the tables show."""
+UNSURE = "unsure: the 95 % interval goes below what is needed; more tasks would tell"
 LOOKED_AT = 2
 """Pieces of evidence that the tables show for each kept capability."""
 
@@ -165,7 +166,7 @@ def analysis_tables(summary: CapabilitiesArtifact) -> Iterator[RenderableType]:
     others = [candidate for candidate in summary.capabilities if not candidate.selection.kept]
     yield _candidates(summary, [*summary.kept, *others[:OTHERS]])
     for candidate in summary.kept:
-        yield from _where_to_look(candidate)
+        yield from _where_to_look(candidate, summary)
     if others:
         yield _not_kept(others)
 
@@ -190,14 +191,22 @@ def _candidates(summary: CapabilitiesArtifact, shown: list[Candidate]) -> Table:
             figure(candidate.alpha),
             *([figure(candidate.agreement)] if compared else []),
             _count(candidate.overall.lacking_failed),
-            "yes" if chosen.kept else "no",
+            _kept(candidate, summary),
             style=None if chosen.kept else "dim",
         )
     notes = " runs: that select it; α: Krippendorff's, between runs; failures: that lack it"
     notes = f"{notes}; κ: Cohen's, with the statistics" if compared else notes
     table.caption = f"{notes}\n {bars(summary.thresholds)}"
+    if any(doubt(candidate, summary) for candidate in shown):
+        table.caption += f"\n {UNSURE}"
     table.caption_justify = "left"
     return table
+
+
+def _kept(candidate: Candidate, summary: CapabilitiesArtifact) -> str:
+    if not candidate.selection.kept:
+        return "no"
+    return "yes\n[dim]unsure[/]" if doubt(candidate, summary) else "yes"
 
 
 def _together(summary: CapabilitiesArtifact) -> str:
@@ -222,9 +231,11 @@ def _figure_over_interval(mean: float | None, interval: Interval | None) -> str:
     return figure(mean) if interval is None else f"{figure(mean)}\n[dim]{between(interval)}[/]"
 
 
-def _where_to_look(candidate: Candidate) -> Iterator[RenderableType]:
+def _where_to_look(candidate: Candidate, summary: CapabilitiesArtifact) -> Iterator[RenderableType]:
     capability = candidate.capability
     yield f"\n[bold]{escape(_called(candidate))}[/] [dim]{escape(capability.name)}[/]\n{escape(capability.description)}"
+    if unsure := doubt(candidate, summary):
+        yield f"[dim]{unsure}[/]"
     places = Table.grid(padding=(0, 2))
     places.add_column(no_wrap=True, min_width=27)
     places.add_column(no_wrap=True, overflow="ellipsis", style="dim")

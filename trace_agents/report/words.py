@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trace_agents.scores import Mean
 from trace_agents.statistics import Difference, Estimate, Interval
+
+if TYPE_CHECKING:
+    from trace_agents.analysis.results import Candidate, CapabilitiesArtifact
 
 Rate = Estimate | Mean
 """A share with its interval."""
@@ -55,6 +58,22 @@ def signed(value: float) -> str:
 def between(interval: Interval) -> str:
     """`0.31 to 0.55`."""
     return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def doubt(candidate: Candidate, summary: CapabilitiesArtifact) -> str:
+    """Why it is unsure that a kept capability reaches what it must; empty where its intervals do not tell."""
+    if not candidate.selection.kept:
+        return ""
+    if summary.tasks < 2:
+        return "unsure: one task gives no interval"
+    needed = summary.thresholds
+    figures = (("Δ", candidate.delta_interval, needed.delta), ("coverage", candidate.coverage_interval, needed.rho))
+    low = [
+        f"{name} may be {signed(one.low)}, {least:.2f} is needed"
+        for name, one, least in figures
+        if one and one.low < least
+    ]
+    return f"unsure: {'; '.join(low)}" if low else ""
 
 
 def p_value(p: float) -> str:
