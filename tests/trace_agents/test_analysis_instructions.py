@@ -53,6 +53,16 @@ def test_dates_are_cut_at_the_written_spans_before_and_after_the_written_time() 
     assert written("It is 2024-02-30.").splitting(dates) == []
 
 
+def test_a_date_that_means_never_has_the_spans_that_the_calendar_holds() -> None:
+    found = written("Cards of staff end on 9999-12-31. Renewals take 7 days, at most 20 days.")
+    assert found.splitting(["9999-12-01", "9999-12-31"]) == ["9999-12-31", "9999-12-24", "9999-12-11"]
+
+
+def test_dates_that_are_repeated_without_end_cost_no_more_than_once() -> None:
+    found = written(f"{'2024-05-15 within 7 days. ' * 20_000}")
+    assert sorted(found.cuts) == sorted(written("2024-05-15 within 7 days.").cuts)
+
+
 def test_a_guard_applies_to_those_who_ask_for_its_tool_and_is_lacking_wherever_the_deed_is_done() -> None:
     guard = Refrain(tool="renew_loan", facts=(fact("state", "overdue"),), asked=("renew",))
     renewed = Call("renew_loan", {"loan_id": "L7"}, {"loan_id": "L7", "renewed": True})

@@ -56,6 +56,14 @@ def test_prose_mentions_a_value_in_any_usual_form(prose: str, value: str, found:
     assert mentions(padded(prose), value) is found
 
 
+@pytest.mark.parametrize("character", ["x", "東", "'", "."])
+def test_a_long_run_of_text_without_a_space_is_read_once(character: str) -> None:
+    run = character * 200_000
+    assert terms(f"{run} renew") >= {"renew"}
+    assert error_signature(f"Error: {run} is no file7 of yours", True) is not None
+    assert terms(f"the {run}7 loan") == {"loan", "the loan"}
+
+
 def test_terms_are_stems_and_pairs_without_names_and_identifiers() -> None:
     found = terms("I want to cancel order W4821, says Ana, and get refunds")
     assert {"cancel", "order", "want", "refund", "to cancel"} <= found

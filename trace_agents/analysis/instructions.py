@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from trace_agents.analysis.views import View, leaf_name
 
 _PASSAGE = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s)")
 _INSTANT = re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?\b")
-_DURATION = re.compile(r"\b(\d{1,4})[ -](minute|hour|day|week)s?\b", re.IGNORECASE)
+_DURATION = re.compile(r"\b((\d{1,4})[ -](minute|hour|day|week)s?)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,17 @@ def instructions_of(views: Sequence[View]) -> Instructions:
 def _cuts(text: str) -> dict[datetime, str]:
     """Instants of a text, and what lies its spans before and after them."""
     found: dict[datetime, str] = {}
-    for match in _INSTANT.finditer(text):
+    spans = {(int(number), unit.lower()): said for said, number, unit in _DURATION.findall(text)}
+    for written in dict.fromkeys(_INSTANT.findall(text)):
         try:
-            instant = datetime.fromisoformat(match[0])
+            instant = datetime.fromisoformat(written)
         except ValueError:  # The 30th of February, say: no instant.
             continue
-        found[instant] = padded(match[0])
-        for span in _DURATION.finditer(text):
-            length = timedelta(**{f"{span[2].lower()}s": int(span[1])})
-            found.update({instant + sign * length: padded(span[0]) for sign in (-1, 1)})
+        found[instant] = padded(written)
+        for (number, unit), said in spans.items():
+            for length in (timedelta(**{f"{unit}s": sign * number}) for sign in (-1, 1)):
+                with suppress(OverflowError):  # A month after 9999-12-31, which means never: no instant either.
+                    found[instant + length] = padded(said)
     return found
 
 

@@ -19,7 +19,8 @@ _MONTHS = tuple(name.casefold() for name in calendar.month_name)[1:]
 _ERROR_TEXT = re.compile(
     r"^\W*(\w*(error|exception)|traceback|failed|failure|permission error|invalid)\b", re.IGNORECASE
 )
-_IDENTIFIER = re.compile(r"\S*[\d@_]\S*")
+# Begins where a run of text does, else long runs without a space (Chinese, Japanese) would be read again at each place.
+_IDENTIFIER = re.compile(r"(?<!\S)[^\s\d@_]*[\d@_]\S*")
 _NAME = re.compile(r"(?<=[a-z,;:)] )[A-Z]\w*")
 _STOP_TEXT = """
     a an and are as at be but by can could did do for from had has have he her here him his how i if in into is it its
@@ -181,7 +182,7 @@ def signature(text: str) -> str:
     line = next((part for part in text.splitlines() if part.strip()), "")
     line = re.sub(r"^\W*(error|exception)\s*:\s*", "", line, flags=re.IGNORECASE)
     line = re.sub(r"'[^']*'|\"[^\"]*\"", "…", line)
-    line = re.sub(r"\S*[\d@_]\S*", "…", line)
+    line = _IDENTIFIER.sub("…", line)
     tokens = re.sub(r"(…\W*)+", "… ", line).casefold().split()
     return " ".join(tokens[:14]).strip(" .,:;") or "error"
 
