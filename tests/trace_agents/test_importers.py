@@ -14,6 +14,7 @@ import pytest
 from trace_agents.cli import main
 from trace_agents.errors import UsageError
 from trace_agents.importers import FORMATS, Outcomes, load_trajectories
+from trace_agents.types import Trajectory
 
 GUIDE = Path(__file__).parents[2] / "docs" / "importers.md"
 SECTIONS = re.findall(r"^### `([\w-]+)`\n(.*?)(?=^### |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
@@ -106,6 +107,22 @@ def test_arguments_that_are_no_object_are_kept_as_text(tmp_path: Path) -> None:
         write(tmp_path / "a.jsonl", {"task_id": 1, "success": False, "messages": chat})
     ).trajectories
     assert one.messages[0].tool_calls[0].arguments == '{"order_id": '
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_arguments_nested_without_end_are_kept_as_text_and_written_again(tmp_path: Path, as_text: bool) -> None:
+    def loaded(depth: int) -> Trajectory:
+        text = '{"a": ' * depth + "1" + "}" * depth
+        call = {"id": "c1", "function": {"name": "get_order", "arguments": text if as_text else json.loads(text)}}
+        chat = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+        row = {"task_id": 1, "success": False, "messages": chat}
+        (one,) = load_trajectories(write(tmp_path / f"{depth}.jsonl", row)).trajectories
+        return one
+
+    assert isinstance(loaded(100).messages[0].tool_calls[0].arguments, dict)
+    deep = loaded(300)
+    assert deep.messages[0].tool_calls[0].arguments == '{"a": ' * 300 + "1" + "}" * 300
+    assert Trajectory.model_validate_json(deep.model_dump_json()) == deep
 
 
 def test_a_malformed_row_is_named_by_its_number_and_skipped_only_when_asked(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from typing import Any, cast, get_args
 
 from trace_agents.types import Message, Role, ToolCall, ToolSpec
 
+DEEPEST = 100
+"""Objects and lists in one another, in a call's arguments, that are kept as such."""
+
 
 class BadRow(Exception):
     """A row that is not what its format says; the message is the reason."""
@@ -197,17 +200,28 @@ def _call(call: Any, index: int) -> ToolCall:
 
 
 def _arguments(function: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Arguments as an object; the text as it is where it is none."""
+    """Arguments as an object; the text as it is where it is none, or nested deeper than any tool's."""
     raw = function.get("arguments", function.get("args", {}))
     if raw is None:
         return {}
     if not isinstance(raw, str):
-        return dict(raw) if isinstance(raw, Mapping) else json.dumps(raw)
+        return dict(raw) if isinstance(raw, Mapping) and _is_shallow(raw) else json.dumps(raw)
     try:
         value = json.loads(raw or "{}")
     except (ValueError, RecursionError):
         return raw
-    return value if isinstance(value, dict) else raw
+    return value if isinstance(value, dict) and _is_shallow(value) else raw
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether objects and lists are nested at most `DEEPEST` times: what is deeper cannot be written again."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        holders = [one for one in level if isinstance(one, Mapping | list)]
+        if not holders:
+            return True
+        level = [inner for one in holders for inner in (one.values() if isinstance(one, Mapping) else one)]
+    return False
 
 
 def tool_specs(entries: Any) -> tuple[ToolSpec, ...]:
