@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from trace_agents.errors import UsageError
+from trace_agents.refusals import wanted
 from trace_agents.types import Action, Message, Record, TaskInstance, ToolSpec
 
 
@@ -184,4 +185,4 @@ def refusal(error: ValidationError) -> ControlError:
     value = f", not {first['input']!r:.80}" if first["loc"] and first["type"] != "missing" else ""
     more = error.error_count() - 1
     others = f" (and {more} more)" if more else ""
-    return ControlError(ProblemCode.INVALID, f"{place}: {first['msg']}{value}{others}")
+    return ControlError(ProblemCode.INVALID, f"{place}: {wanted(first)}{value}{others}")

@@ -18,6 +18,7 @@ from trace_agents.artifacts import Artifact, CertificateRow
 from trace_agents.environment import SyntheticEnvironment
 from trace_agents.errors import UsageError
 from trace_agents.files import missing, write_atomically
+from trace_agents.refusals import wanted
 from trace_agents.types import Capability, Record
 
 MANIFEST, LOADER, OWN_FAMILY = "manifest.json", "environment.py", "family.py"
@@ -112,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "the whole value"
-        raise UsageError(f"{str(path)!r} is malformed ({key}: {problem['msg']}): synthesise it again") from error
+        raise UsageError(f"{str(path)!r} is malformed ({key}: {wanted(problem)}): synthesise it again") from error
     except ValueError as error:
         raise UsageError(f"{str(path)!r} is not JSON ({error}): synthesise it again") from error
 

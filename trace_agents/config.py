@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from trace_agents.errors import UsageError
+from trace_agents.refusals import lowered, not_toml, wanted
 from trace_agents.toml import toml
 from trace_agents.types import Record
 
@@ -63,7 +64,7 @@ class AnalysisSection(Record):
     analyst: str = "statistical"
     """`statistical` needs no language model; `handoff` leaves requests in a folder to be answered; otherwise a chat
     model: LangChain's `provider:model`, or a server's `http://HOST:PORT/v1#MODEL`."""
-    both: bool = False
+    both: StrictBool = False
     """Show a reader (a chat model or a hand-off) the strongest statistics, and compare with them."""
     handoff: str | None = None
     """Folder of the hand-off's requests and answers; None: `handoff` in the run's folder."""
@@ -156,7 +157,7 @@ class TrainingSection(Record):
     """Of matrix products; adapters stay float32. On a GPU the frozen base is held in it."""
     batch_tokens: int = Field(default=2048, ge=1)
     """Most padded tokens of one forward pass; bounds memory."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: StrictBool = False
     """Recompute activations in the backward pass, for models whose activations do not fit."""
 
 
@@ -189,7 +190,7 @@ class EvaluationSection(Record):
 class BaselineSection(Record):
     """[baseline]: GRPO directly on the target's train tasks with the same number of rollouts."""
 
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class RunConfig(Record):
@@ -229,7 +230,7 @@ class RunConfig(Record):
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{source!r} is not TOML: {error}") from error
+            raise UsageError(not_toml(source, text, error)) from error
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -268,7 +269,7 @@ def _explain(error: ValidationError, source: str) -> str:
         return f"missing {'section' if len(location) == 1 else 'key'} {key!r} in {where}: add it"
     if problem["type"] == "value_error":
         return f"{where}: {problem['ctx']['error']}"
-    return f"{key} = {problem['input']!r} in {where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{key} = {problem['input']!r} in {where}: {lowered(wanted(problem))}"
 
 
 _SECTIONS: dict[str | None, type[Record]] = {

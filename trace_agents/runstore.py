@@ -33,6 +33,7 @@ from trace_agents.artifacts import Artifact, RunFacts, StageRecord, Stages
 from trace_agents.config import RunConfig
 from trace_agents.errors import UsageError
 from trace_agents.files import digest, digest_file
+from trace_agents.refusals import wanted
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -288,4 +289,5 @@ def _validate(model: type[ModelT], data: Any, where: str) -> ModelT:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "the whole value"
-        raise UsageError(f"{where} is malformed ({key}: {problem['msg']}): mend it, or delete it and resume") from error
+        fault = f"{where} is malformed ({key}: {wanted(problem)})"
+        raise UsageError(f"{fault}: mend it, or delete it and resume") from error

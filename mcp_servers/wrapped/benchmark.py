@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from mcp_servers.wrapped.description import Call, Description, TaskRow
 from trace_agents.errors import UsageError, unknown
 from trace_agents.files import read_lines
+from trace_agents.refusals import lowered, not_toml, wanted
 
 PLACEHOLDERS = ("folder", "here", "python", "task")
 """What commands may name in braces."""
@@ -156,12 +157,16 @@ class Benchmark:
 
 
 def _read_description(path: Path) -> Description:
+    text = ""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"environment file {str(path)!r} does not exist: give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{str(path)!r} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{str(path)!r} is no text in UTF-8 ({error}): save it as such") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(not_toml(str(path), text, error)) from error
     try:
         return Description.model_validate(data)
     except ValidationError as error:
@@ -188,8 +193,9 @@ def _read_rows(path: Path) -> dict[int, TaskRow]:
 def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str:
     """The first problem in one line: where, what was given, and what is allowed there."""
     # A misspelt name explains a missing one, so it goes first.
-    problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    location = [part for part in problem["loc"] if part not in ("str", "Call")]
+    problems = error.errors(include_url=False)
+    problem = min(problems, key=lambda found: found["type"] != "extra_forbidden")
+    location = _location(problem)
     place = ".".join(map(str, location)) or "it"
     if problem["type"] == "extra_forbidden":
         known = ", ".join(repr(name) for name in _fields(kind, location[:-1]))
@@ -199,7 +205,13 @@ def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str
     if problem["type"] == "value_error":
         where = f"[{place}] of " if location else ""
         return f"{where}{source}: {problem['ctx']['error']}"
-    return f"{place} = {problem['input']!r:.80} in {source}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    kinds = [found for found in problems if _location(found) == location]
+    return f"{place} = {problem['input']!r:.80} in {source}: {lowered(wanted(*kinds))}"
+
+
+def _location(problem: Mapping[str, Any]) -> list[Any]:
+    """Where a problem is, without the kinds of a value that may be of several."""
+    return [part for part in problem["loc"] if part not in ("str", "Call")]
 
 
 def _fields(kind: type[BaseModel], location: list[Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from trace_agents.types import Record, ToolCall
 
@@ -94,7 +94,7 @@ class ResetSection(Record):
     """Program that is run before the server is connected; it reads the task, as JSON, from standard input."""
     calls: tuple[Call, ...] = ()
     """Tool calls once it is connected; agents do not see them."""
-    keep: bool = False
+    keep: StrictBool = False
     """Keep the process of an ended episode for the next one: its folder is emptied, and all of the above is done again.
     Faster, for a server that can be reset so."""
     folder_as: str = "/episode-folder"
@@ -102,7 +102,7 @@ class ResetSection(Record):
     episode to episode; empty leaves the path as it is."""
     at_once: int | None = Field(default=None, ge=1)
     """Episodes that may be live together; by default 16, or 1 where they share a server."""
-    by_connection: bool = False
+    by_connection: StrictBool = False
     """The server at a `url` keeps a state of its own for each connection."""
     timeout_s: float = Field(default=60.0, gt=0)
     """Longest that the command may take."""

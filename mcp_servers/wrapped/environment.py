@@ -13,6 +13,7 @@ from mcp_servers.wrapped.checker import Checker, Finished
 from mcp_servers.wrapped.description import Call, TaskRow
 from mcp_servers.wrapped.live import LiveServer
 from mcp_servers.wrapped.provenance import provenance
+from mcp_servers.wrapped.remedies import remedy
 from mcp_servers.wrapped.turns import Turns
 from mcp_servers.wrapped.users import User, Users
 from trace_agents.calls import unknown_tool
@@ -70,6 +71,10 @@ class WrappedEnvironment(TaskList):
             await live.close()
         finally:
             self._turns.give()
+
+    def remedy(self, check: str) -> str:
+        """What the author of a description and a server can change where a conformance check fails."""
+        return remedy(self._benchmark.described, check)
 
     async def start(self, task: TaskInstance) -> WrappedEpisode:
         """A fresh episode, once one may be live.

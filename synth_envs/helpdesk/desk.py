@@ -26,6 +26,7 @@ from mcp_servers.helpdesk.scenario import Kind, Need, Recipe, Request, Scenario,
 from mcp_servers.helpdesk.tools import TOOLS
 from mcp_servers.helpdesk.truth import tells
 from trace_agents.errors import UsageError, unknown
+from trace_agents.refusals import wanted
 from trace_agents.types import Action, Capability, Evaluation, Message, Record, TaskInstance, ToolResult
 
 EXERCISED, SLIPPED, APPROACHED = 1.0, 0.6, 0.3
@@ -140,7 +141,7 @@ class DeskFamily(ABC):
         except ValidationError as error:
             problem = error.errors()[0]
             found = f"parameter {problem['loc'][0]!r} = {problem['input']!r} of family {self.slug!r}"
-            raise UsageError(f"{found}: {problem['msg']}; it takes {', '.join(Mix.model_fields)}") from error
+            raise UsageError(f"{found}: {wanted(problem)}; it takes {', '.join(Mix.model_fields)}") from error
         if self.mix.balance and not self.has_balance:
             raise UsageError(f"balance = {self.mix.balance!r} of family {self.slug!r}: it has no balance cases, use 0")
 

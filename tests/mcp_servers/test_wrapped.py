@@ -545,7 +545,15 @@ DESCRIPTIONS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a hidden gold tool": ({"tools": {"hide": ["add"]}}, r"gold action 'add' of task 'a' \(line 1 of .*'add'\]"),
     "no snapshot": ({"reset": {"snapshot": "gone"}}, "snapshot = 'gone' in .*: there is no"),
     "kept without a reset": ({"reset": {"keep": True}}, r"\[reset\] keep is for a server"),
-    "a word for a time": ({"server": {"command": COMMAND, "timeout_s": "long"}}, "server.timeout_s = 'long' in"),
+    "a word for a time": (
+        {"server": {"command": COMMAND, "timeout_s": "long"}},
+        "server.timeout_s = 'long' in .*: give a number$",
+    ),
+    "a command line": (
+        {"server": {"command": "uv run desk.py"}},
+        "server.command = 'uv run desk.py' in .*: give a list, in square brackets$",
+    ),
+    "a truth in quotes": ({"reset": {"keep": "true"}}, "reset.keep = 'true' in .*: give true or false, without"),
 }  # fmt: skip
 
 
@@ -564,6 +572,15 @@ TASKS: Mapping[str, tuple[list[Mapping[str, Any]], str]] = {
     "a misspelt key": ([TASK | {"repiles": []}], "unknown key 'repiles' in line 1 of .*: use one of 'capabilities'"),
     "a misspelt call": ([TASK | {"gold": [{"nme": "add"}]}], "unknown key 'gold.0.nme' in line 1"),
     "no snapshot": ([TASK | {"snapshot": "gone"}], "snapshot of task 'a' = 'gone'"),
+    "gold in a word": ([TASK | {"gold": "add"}], "gold = 'add' in line 1 of .*: give a list, in square brackets$"),
+    "a number in gold": (
+        [TASK | {"gold": [5]}],
+        r"gold.0 = 5 in line 1 of .*: give a table \(in JSON an object\), in braces or text, in quotes$",
+    ),
+    "arguments in a list": (
+        [TASK | {"gold": [{"name": "add", "arguments": [202]}]}],
+        r"gold.0.arguments = \[202\] in line 1 of .*: give a table \(in JSON an object\), in braces$",
+    ),
 }
 
 
@@ -582,8 +599,13 @@ def test_files_that_are_missing_or_no_toml_are_named(tmp_path: Path) -> None:
     (tmp_path / "tasks.jsonl").write_text("\n")
     with pytest.raises(UsageError, match=r"task file '.*tasks.jsonl' is empty"):
         load_environment(str(path))
-    path.write_text("name = ")
-    with pytest.raises(UsageError, match=r"'.*benchmark.toml' is not TOML"):
+    path.write_text("name = 'a'\nkeep = yes\n")
+    with pytest.raises(
+        UsageError, match=r"'.*benchmark.toml' is not TOML: invalid value at line 2, column 8, 'keep = yes': text goes"
+    ):
+        load_environment(str(path))
+    path.write_bytes(b"name = '\xe9'")
+    with pytest.raises(UsageError, match=r"'.*benchmark.toml' is no text in UTF-8"):
         load_environment(str(path))
 
 

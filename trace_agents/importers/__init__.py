@@ -17,6 +17,7 @@ from trace_agents.importers import adp, harbor, langsmith, messages, tau2, tau_b
 from trace_agents.importers.guess import Guess
 from trace_agents.importers.rows import BadRow, Outcomes, Reading, Row
 from trace_agents.importers.sources import files_in, rows_of
+from trace_agents.refusals import wanted
 from trace_agents.types import Record, Trajectory
 
 
@@ -165,7 +166,7 @@ def read(form: Format, row: Row, reading: Reading) -> Trajectory:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise BadRow(f"{where}: {problem['msg']}" if where else problem["msg"]) from error
+        raise BadRow(f"{where}: {wanted(problem)}" if where else wanted(problem)) from error
 
 
 def _sources(paths: Sequence[Path], format: str | None) -> Iterator[tuple[Path, bool, Iterator[Row]]]:

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from trace_agents.endpoint import Completion, Sampling
 from trace_agents.errors import InfrastructureError, UsageError, unknown
+from trace_agents.refusals import wanted
 from training.engine.config import EngineConfig
 from training.engine.decoder import Batch, Decoder, prompt_group
 from training.engine.lora import Adapter, Recipe, Stacks, make_adapter, read_adapter
@@ -318,7 +319,7 @@ def _config(settings: Mapping[str, Any]) -> EngineConfig:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"engine setting {'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}"
+            f"engine setting {'.'.join(map(str, first['loc']))}={first['input']!r}: {wanted(first)}"
         ) from error
 
 

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trace_agents.endpoint import Completion
 from trace_agents.errors import InfrastructureError, UsageError, unknown
+from trace_agents.refusals import wanted
 from training.chat import ChatFormat
 from training.engine import replies
 from training.engine.engine import Engine
@@ -296,4 +297,4 @@ async def _read(request: Request, kind: type[Body]) -> Body:
         return kind.model_validate_json(await request.body())
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"request field {'.'.join(map(str, first['loc'])) or 'body'!r}: {first['msg']}") from error
+        raise UsageError(f"request field {'.'.join(map(str, first['loc'])) or 'body'!r}: {wanted(first)}") from error
