@@ -148,7 +148,7 @@ GET_REFUSED = {
 POST_REFUSED = {
     b'{"seed": -1}': (404, "unknown_task", "seed -1 is negative: use 0 or more"),
     b'{"split": "test", "index": 1}': (404, "unknown_task", "index 1 is outside split 'test': it has 1 tasks"),
-    b'{"split": "test"}': (422, "invalid", "body: Value error, give 'split' and 'index' together"),
+    b'{"split": "test"}': (422, "invalid", "body: give 'split' and 'index' together"),
     b'{"seed": 1, "task_id": "a"}': (422, "invalid", "body: give exactly one of 'task_id', 'seed'"),
     b"{}": (422, "invalid", "body: give exactly one of"),
     b'{"sede": 1}': (422, "invalid", "sede: Extra inputs are not permitted, not 1"),
