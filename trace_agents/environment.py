@@ -144,6 +144,14 @@ class ChecksFiles(Protocol):
 
 
 @runtime_checkable
+class Advises(Protocol):
+    """An environment whose author has other things to mend than its code: a description, a server."""
+
+    def remedy(self, check: str) -> str:
+        """What to change where the conformance check `check` fails; empty where the check's own words will do."""
+
+
+@runtime_checkable
 class HasProvenance(Protocol):
     """An environment that can say what it is made from, for the record of a result."""
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from graphs.evaluation.folder import BESIDE, TRAJECTORIES, ResultFolder, in_order
 from graphs.evaluation.playing import Ended, Pace, play_all
 from graphs.evaluation.question import GENERATED, Asked, EvaluationResult, Question, pose
+from mcp_servers.agents.loop import gold_error
 from mcp_servers.guard import failing
 from trace_agents import __version__
 from trace_agents.agent import Agent, AgentRequest, load_agent
@@ -48,7 +49,7 @@ def evaluate(
         played = run.play(agent, TRAJECTORIES, asked.trials, tasks)
         others = tuple(_beside(run, agent, name) for name in _names(run, beside or Beside()))
         own, lacking = _own_format(run, agent)
-        notes = (*_notes(run, played, others), *lacking)
+        notes = (*_notes(run, played, others), *_gold_errors(run, others), *lacking)
         result = EvaluationResult(
             question=question, score=score(agent.name, played), beside=others, package=__version__, notes=notes
         )
@@ -156,6 +157,22 @@ def _elsewhere(run: _Run, played: Sequence[Outcome], others: Sequence[Score]) ->
     """Where the folder holds verdicts that an environment that is mended would not have given."""
     judged = any(one.success is not None for one in played) or any(score.episodes for score in others)
     return "; where the environment itself is to be mended, choose another --out" if judged and run.traced else ""
+
+
+def _gold_errors(run: _Run, others: Sequence[Score]) -> tuple[str, ...]:
+    """Of the tasks that the oracle failed: those where a gold action was answered with an error."""
+    if run.question.asked.agent == ORACLE:
+        file = TRAJECTORIES
+    elif any(score.agent == ORACLE for score in others):
+        file = f"{BESIDE}/{ORACLE}.jsonl"
+    else:
+        return ()
+    failed = (one for one in run.folder.episodes(file) if one.success is False)
+    told = {one.task_id: error for one in failed if (error := gold_error(one.messages))}
+    if not told:
+        return ()
+    task_id, error = next(iter(told.items()))
+    return (f"the oracle failed {len(told)} of {len(run.tasks)} tasks with errors, first {task_id!r}: {error}",)
 
 
 def _inside(files: Mapping[str, str]) -> Mapping[str, str]:

@@ -89,6 +89,11 @@ class ResultFolder:
         """The agent's episodes, in the order of tasks and trials."""
         return tuple(in_order(_trajectories(self.root / TRAJECTORIES), tasks, trials))
 
+    def episodes(self, name: str) -> Iterator[Trajectory]:
+        """The episodes of file `name`, one by one."""
+        path = self.root / name
+        return _trajectories(path) if path.is_file() else iter(())
+
     def append(self, name: str, one: Trajectory) -> None:
         """Write an episode that has just ended."""
         path = self.root / name

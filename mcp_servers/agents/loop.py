@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,6 +16,9 @@ from trace_agents.types import Action, Message, StopReason, ToolCall, ToolResult
 
 Actor = Callable[[Sequence[Message]], Action | None]
 """Messages so far → the next action, or None to stop. Made for one episode."""
+
+SHOWN = 200
+"""Characters of a result that is told."""
 
 Call = Callable[[str, Mapping[str, Any]], Awaitable[ToolResult]]
 """Runs a tool by name."""
@@ -72,6 +77,19 @@ async def take_turns(episode: Episode, call: Call, act: Actor, max_turns: int) -
             return Play(messages=tuple(messages), stop=StopReason.USER)
         messages.append(Message(role="user", content=heard.content))
     return Play(messages=tuple(messages), stop=StopReason.MAX_TURNS)
+
+
+def gold_error(messages: Sequence[Message]) -> str:
+    """Which gold action of those played was the first to be answered with an error, and how; empty for none."""
+    results = {one.tool_call_id: one for one in messages if one.role == "tool" and one.is_error}
+    done = [one for one in messages if one.role == "assistant"]
+    for number, one in enumerate(done, 1):
+        for call in one.tool_calls:
+            if call.id in results:
+                given = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+                told = textwrap.shorten(results[call.id].content or "", SHOWN, placeholder="…")
+                return f"gold action {number} of {len(done)}, {call.name}({given}), answered: {told}"
+    return ""
 
 
 async def _result(call: Call, made: ToolCall) -> ToolResult:

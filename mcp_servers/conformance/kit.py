@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
 from mcp_servers.conformance.findings import Fault, Finding, Remark, Report, Skip, Status, described
 from mcp_servers.conformance.subject import Options, Subject
 from mcp_servers.guard import broke
-from trace_agents.environment import ChecksFiles
+from trace_agents.environment import Advises, ChecksFiles
 from trace_agents.errors import InfrastructureError, unknown
 from trace_agents.progress import Progress, SilentProgress
 from trace_agents.registry import load_environment
@@ -114,7 +115,8 @@ async def _finding(check: Check, subject: Subject) -> Finding:
     except Skip as reason:
         return Finding(check=check.name, status=Status.SKIPPED, expected=check.expected, found=str(reason))
     except Fault as fault:
-        found, remedy, cause = fault.found, fault.remedy, _failure_behind(fault)
+        found, cause = fault.found, _failure_behind(fault)
+        remedy = fault.remedy if cause else _own_remedy(check, subject) or fault.remedy
     except BaseException as error:  # An environment may break in any way; that is what is looked for.
         if not broke(error):
             raise
@@ -132,6 +134,10 @@ async def _finding(check: Check, subject: Subject) -> Finding:
     )
 
 
+def _own_remedy(check: Check, subject: Subject) -> str:
+    return subject.environment.remedy(check.name) if isinstance(subject.environment, Advises) else ""
+
+
 def _failure_behind(error: BaseException | None) -> str:
     """The innermost failure of infrastructure that led to `error`, in its own words; empty where there is none."""
     found = ""
@@ -147,5 +153,14 @@ def _failure_behind(error: BaseException | None) -> str:
 def _traced(finding: Finding, before: Sequence[Finding]) -> Finding:
     """`finding` with the cause of an earlier one where it tells of that: another process says it in its own words."""
     causes = [one.cause for one in before if one.cause]
-    known = next((cause for cause in causes if cause in finding.found or cause in finding.cause), finding.cause)
+    known = next((cause for cause in causes if _tells_of(finding, cause)), finding.cause)
     return finding.model_copy(update={"cause": known})
+
+
+def _tells_of(finding: Finding, cause: str) -> bool:
+    """`finding` has the cause, or one in the same words about another task, value or number."""
+    return cause in finding.found or cause in finding.cause or _form(cause) == _form(finding.cause)
+
+
+def _form(cause: str) -> str:
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", cause)

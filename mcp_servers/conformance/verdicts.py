@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from mcp_servers.agents.loop import Actor, converse, scripted
+from mcp_servers.agents.loop import Actor, converse, gold_error, scripted
 from mcp_servers.agents.random_calls import random_actor
 from mcp_servers.agents.scripted import DO_NOTHING
 from mcp_servers.conformance.findings import Fault, Skip, described, shown
@@ -45,8 +45,10 @@ async def gold(subject: Subject) -> None:
             play = await converse(episode, _does(actions), len(actions) + 1)
             verdict = _checked(await episode.evaluate(play.messages), task, "gold actions")
         if verdict.reward != 1.0 or not verdict.success:
+            error = gold_error(play.messages)
             raise Fault(
-                f"gold actions of task {task.id!r} score {shown(verdict.model_dump())}",
+                f"gold actions of task {task.id!r} score {shown(verdict.model_dump())}"
+                + (f"; {shown(error)}" if error else ""),
                 "mend the gold actions or the evaluation: playing the oracle scores 1",
             )
 

@@ -21,7 +21,7 @@ from trace_agents.agent import Play, PlaySettings
 from trace_agents.cli import main
 from trace_agents.errors import InfrastructureError, TaskUnavailable, UsageError
 from trace_agents.importers import load_trajectories
-from trace_agents.types import Evaluation, Message, StopReason, Trajectory
+from trace_agents.types import Evaluation, Message, StopReason, ToolCall, Trajectory
 
 ASKED = Asked(environment="helpdesk", agent="random", tasks=tuple(f"test-{n:03d}" for n in range(12)), trials=2)
 
@@ -673,6 +673,23 @@ def test_gold_actions_that_fail_are_named_on_one_line(tmp_path: Path, capsys) ->
     assert main([*words, "--out", str(tmp_path / "a")]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "finding the gold actions of task 'train-001' failed: KeyError: 'no gold'" in told
+
+
+class Misspelt(Helpdesk):
+    """A gold action of one task, the second of two, names a tool that there is not."""
+
+    def oracle(self, task):
+        gold = super().oracle(task)
+        return [gold[0], ToolCall(name="refnd", arguments={"order": 7})] if task.id == "train-001" else gold
+
+
+@pytest.mark.parametrize("agent", ["oracle", "decline"])
+def test_the_gold_action_that_was_answered_with_an_error_is_a_note(agent: str, tmp_path: Path) -> None:
+    asked = Asked(environment="test_evaluation:Misspelt", agent=agent, tasks=("train-000", "train-001"))
+    [note] = evaluate(asked, tmp_path, Pace(), Beside(FLOORS)).notes
+    assert note.startswith("the oracle failed 1 of 2 tasks with errors, first 'train-001': gold action 2 of 2, refnd")
+    assert """refnd({"order": 7}), answered: unknown tool 'refnd'""" in note
+    assert evaluate(asked.model_copy(update={"agent": "do-nothing"}), tmp_path / "a", Pace(), Beside()).notes == ()
 
 
 class Unmade:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -264,6 +265,25 @@ class Dice(Pile):
             return ToolResult(content=str(noise)) if name == "total" else await super().call(name, arguments)
 
 
+class Clock(Pile):
+    """`determinism`: the total comes with the time, in whole seconds."""
+
+    class episode(PileEpisode):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+            result = await super().call(name, arguments)
+            return result.model_copy(update={"content": f"{int(time.time())}: {result.content}"})
+
+
+class Advised(Dice):
+    """Has a remedy of its own for one of its faults."""
+
+    def remedy(self, check: str) -> str:
+        return "leave the dice at home" if check == "determinism" else ""
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        return ["Done."]
+
+
 class Process(Pile):
     """`processes`: the answer tells in which process it was made."""
 
@@ -338,6 +358,13 @@ class WrongGold(Pile):
 
     def oracle(self, task: TaskInstance) -> Sequence[Action]:
         return [ToolCall(name="add", arguments={"number": task.data["wanted"] + 1})]
+
+
+class RefusedGold(Pile):
+    """`gold`: a tool of the gold actions is misspelt."""
+
+    def oracle(self, task: TaskInstance) -> Sequence[Action]:
+        return [ToolCall(name="total"), ToolCall(name="ad", arguments={"number": task.data["wanted"]}), "Done."]
 
 
 class Generous(Pile):
@@ -447,6 +474,16 @@ class Down(Pile):
     class episode(PileEpisode):
         async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
             raise InfrastructureError("the pile is away")
+
+
+class Scarce(Pile):
+    """Says each time in other words that nothing is left."""
+
+    count = itertools.count(9, -1)
+
+    class episode(PileEpisode):
+        async def evaluate(self, messages: Sequence[Message]) -> Evaluation:
+            raise InfrastructureError(f"only {next(Scarce.count)} left for task {self.task.id!r}")
 
 
 class ClosedDesk(Pile):

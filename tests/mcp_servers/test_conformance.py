@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from shelf_benchmark import COMMAND, write
 
 from mcp_servers.conformance import CHECKS, Options, Status, conform
 from trace_agents.cli import main
@@ -134,6 +137,55 @@ async def test_a_check_fails_an_environment_that_breaks_it(check: str, name: str
 async def test_only_the_check_that_is_broken_fails(name: str) -> None:
     report = await conform(spec(name), QUICK)
     assert [finding.check for finding in report.failed] == [check for check, one in BROKEN.items() if one == name]
+
+
+async def test_a_tool_that_tells_the_time_in_whole_seconds_is_found_every_time() -> None:
+    for _ in range(3):
+        [finding] = (await conform(spec("Clock"), QUICK, only=["determinism"])).failed
+        assert "played twice alike: answer 0 is" in finding.found
+
+
+async def test_the_gold_action_that_was_answered_with_an_error_is_named() -> None:
+    [finding] = (await conform(spec("RefusedGold"), QUICK, only=["gold"])).failed
+    assert re.search(r'; gold action 2 of 3, ad\(\{"number": \d+\}\), answered: .*unknown tool', finding.found)
+    [finding] = (await conform(spec("WrongGold"), QUICK, only=["gold"])).failed
+    assert "answered" not in finding.found
+
+
+async def test_an_environment_may_say_what_its_author_can_mend() -> None:
+    report = await conform(spec("Advised"), QUICK, only=["determinism", "gold"])
+    assert [finding.remedy for finding in report.failed] == [
+        "leave the dice at home",
+        "mend the gold actions or the evaluation: playing the oracle scores 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reset", "told"),
+    [
+        ({"keep": True, "calls": [{"name": "words"}]}, "[reset] keep = true keeps what the server has in memory"),
+        ({}, "what the server keeps outside {folder} outlives the episode"),
+    ],
+)
+async def test_the_remedies_for_a_wrapped_server_are_its_descriptions(
+    reset: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    command = [*COMMAND[:2], "{here}/words"]
+    gold = [{"name": "add", "arguments": {"word": "tree"}}, {"name": "words"}]
+    task = {"id": "a", "prompt": "Add tree.", "gold": gold}
+    path = write(tmp_path, [task], server={"command": command}, reset=reset, tools={"hide": ["clear", "crash"]})
+    [finding] = (await conform(str(path), Options(tasks=1, quick=True), only=["determinism"])).failed
+    assert finding.remedy.startswith(told)
+    assert "[server] env" in finding.remedy
+
+
+async def test_failures_that_differ_in_numbers_and_names_only_are_one_cause() -> None:
+    report = await conform(spec("Scarce"), QUICK, only=["determinism", "gold", "idle", "garbage", "refusals"])
+    [(cause, same)] = report.causes.items()
+    assert cause == same[0].cause
+    assert "only 9 left for task 'test-0'" in cause
+    assert [finding.check for finding in same] == ["determinism", "gold", "idle", "garbage"]
+    assert len({finding.found for finding in same}) == 4
 
 
 async def test_a_tool_that_breaks_on_a_long_argument_is_found() -> None:

@@ -32,8 +32,7 @@ def run(
         Path | None,
         typer.Argument(
             metavar="CONFIG",
-            help="TOML configuration, such as configs/helpdesk.toml; its [target] names the environment: "
-            f"{SPELLINGS}.",
+            help=f"TOML configuration, such as configs/helpdesk.toml; its [target] names the environment: {SPELLINGS}.",
             show_default=False,
         ),
     ] = None,
