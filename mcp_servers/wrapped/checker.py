@@ -89,7 +89,8 @@ class Checker:
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
-            raise InfrastructureError(f"{named} raised {type(error).__name__}: {error} ({place})") from error
+            told = f"{type(error).__name__}: {error} ({place})"
+            raise InfrastructureError(f"{named} raised {told} on task {finished.task.id!r}") from error
 
     def _compared(self, state: tuple[Any, ...], gold_state: tuple[Any, ...]) -> Evaluation:
         ignored = frozenset(self._section.ignore)
@@ -161,7 +162,8 @@ def _parsed(told: str, command: list[str]) -> Any:
         return json.loads(told)
     except ValueError:
         named = " ".join(command)
-        raise InfrastructureError(f"[check] command {named!r} printed {told!r:.200}: it has to print JSON") from None
+        remedy = "standard output has to hold one JSON value and nothing else; print the rest to standard error"
+        raise InfrastructureError(f"[check] command {named!r} printed {told!r:.200}: {remedy}") from None
 
 
 def _without(value: Any, ignored: frozenset[str]) -> Any:

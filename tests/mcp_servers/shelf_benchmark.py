@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +49,17 @@ def opened(
     environment = load_environment(str(write(folder, tasks, **tables)))
     assert isinstance(environment, WrappedEnvironment)
     return environment
+
+
+@contextmanager
+def shared_shelf(folder: Path) -> Iterator[str]:
+    """The URL of a shelf whose clients all share a file of words in `folder`."""
+    kind = type("SharedShelf", (shelf_server.Handler,), {"shelf": shelf_server.Shelf(folder / "shared-words")})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/mcp"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import shelf_server
+from shelf_benchmark import shared_shelf
 
 from mcp_servers.scaffold import ROUTES
 from mcp_servers.wrapped import load
 from trace_agents.cli import main
+from trace_agents.errors import UsageError
 
 SHELF = f"{sys.executable} {os.path.relpath(shelf_server.__file__)} '{{folder}}/words'"
 FLOOR = 0.5
@@ -84,6 +86,19 @@ def test_a_server_that_reads_nothing_gets_a_checker_to_fill_in(tmp_path: Path) -
     assert main(["new-benchmark", "mute", "--command", f"{sys.executable} {server} x", "--out", str(folder)]) == 0
     assert (folder / "check.py").exists()
     assert load(folder / "benchmark.toml").splits == {"test": 1}
+
+
+def test_of_a_server_at_a_url_its_author_says_how_its_state_begins_anew(tmp_path: Path) -> None:
+    with shared_shelf(tmp_path) as url:
+        folder = tmp_path / "shelf"
+        assert main(["new-benchmark", "shelf", "--url", url, "--out", str(folder)]) == 0
+        path = folder / "benchmark.toml"
+        with pytest.raises(UsageError, match=r"give \[reset\] a 'command' or 'calls' that reset it, or by_connection"):
+            load(path)
+        suggested = '# calls = [{ name = "reset", arguments = {} }]'
+        assert suggested in path.read_text()
+        path.write_text(path.read_text().replace(suggested, 'calls = [{ name = "clear", arguments = {} }]'))
+        asyncio.run(load(path).check())
 
 
 REFUSED: dict[str, tuple[Sequence[str], str]] = {

@@ -6,9 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from ledger_environment import Ledger
 from mcp.client import Client
 from mcp_types import ListToolsRequest
 from pydantic import TypeAdapter
-from shelf_benchmark import COMMAND, READS, SERVER, TASK, opened, write
+from shelf_benchmark import COMMAND, READS, SERVER, TASK, opened, shared_shelf, write
 
 from mcp_servers.episodes import EpisodeTable
 from mcp_servers.listing import stated_tools
@@ -272,9 +270,10 @@ if __name__ == "__main__":
     time.sleep(600)
 """
 BROKEN_CHECKERS: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "it raises": ({"function": "check.py:raises"}, r"checker .* raised KeyError: 'no such key' \(check.py, line 4\)"),
+    "it raises": ({"function": "check.py:raises"}, r"raised KeyError: 'no such key' \(check.py, line 4\) on task 'a'$"),
     "it exits": ({"function": "check.py:exits"}, "checker 'check.py:exits' raised RuntimeError: SystemExit: enough"),
     "it never ends": ({"function": "check.py:computes", "timeout_s": 0.2}, "checker .* took longer than 0.2 s"),
+    "its program talks": ({"command": ["{python}", "-c", "print('hi', 1)"]}, "printed 'hi 1.*: standard output has to"),
     "its program never ends": ({"command": ["{python}", "check.py", "{here}/child"], "timeout_s": 2}, "than 2 s"),
 }  # fmt: skip
 
@@ -292,7 +291,7 @@ async def test_a_checker_that_breaks_costs_the_episode_its_verdict_and_leaves_no
     finally:
         (episode._live.folder / "never").touch()
         await episode.close()
-    if "command" in checker:
+    if (tmp_path / "child").exists():
         child = int((tmp_path / "child").read_text())
         status = Path(f"/proc/{child}/status")
         assert not status.exists() or "State:\tZ" in status.read_text()
@@ -408,13 +407,8 @@ async def test_a_model_speaks_for_the_user_that_a_task_describes(
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[str]:
     """The shelf behind a URL, with a file of words that all its clients share."""
-    kind = type("SharedShelf", (shelf_server.Handler,), {"shelf": shelf_server.Shelf(tmp_path / "shared-words")})
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/mcp"
-        server.shutdown()
-        thread.join()
+    with shared_shelf(tmp_path) as url:
+        yield url
 
 
 async def test_a_shared_server_is_reset_for_one_episode_after_the_other(tmp_path: Path, shared: str) -> None:

@@ -23,7 +23,7 @@ def new_benchmark(
     """Write the files of a new benchmark, which conforms and can be evaluated as it stands.
 
     With --command or --url it looks at your own MCP server, lists its tools, and leaves the tasks to you: until one is
-    written, `conform` fails at `idle`.
+    written, `conform` fails at `gold` or at `idle`.
     """
     from mcp_servers.scaffold import Wanted, write
 
