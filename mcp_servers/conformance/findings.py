@@ -36,8 +36,8 @@ class Finding(Record):
     remedy: str = ""
     """What to change; empty where there is nothing."""
     cause: str = ""
-    """The failure behind a failed check, in its own words: checks of one cause fail of one thing. Empty where the check
-    itself found the fault."""
+    """The failure behind a failed check, in its own words: checks of one cause fail of one thing, such as results that
+    differ from play to play. Empty where the check itself found the fault."""
 
 
 class Report(Record):
@@ -98,8 +98,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-def described(error: BaseException) -> str:
-    """The innermost error of a group, with its type."""
+def innermost(error: BaseException) -> BaseException:
+    """The first error within a group; itself where it is none."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def described(error: BaseException) -> str:
+    """The innermost error of a group, with its type."""
+    error = innermost(error)
     return shown(f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mcp_servers.conformance import contract, doors, faults, repeats, verdicts
-from mcp_servers.conformance.findings import Fault, Finding, Remark, Report, Skip, Status, described
+from mcp_servers.conformance.findings import Fault, Finding, Remark, Report, Skip, Status, described, innermost
 from mcp_servers.conformance.subject import Options, Subject
 from mcp_servers.guard import broke
 from trace_agents.environment import Advises, ChecksFiles
@@ -56,6 +56,10 @@ CHECKS = (
     Check("evaluator-failure", "an evaluation that raises leaves other episodes alone", faults.evaluator_failure),
 )
 """What `conform` checks, in order."""
+ALIKE = "determinism"
+"""The check that others rest on."""
+COMPARING = ("processes", "isolation", "door-memory", "door-stdio", "door-http", "parallel-calls", "evaluator-failure")
+"""Checks that compare two plays: what differs from play to play fails them too."""
 
 
 async def conform(
@@ -114,12 +118,12 @@ async def _finding(check: Check, subject: Subject) -> Finding:
             remark = await check.run(subject) or Remark("", "")
     except Skip as reason:
         return Finding(check=check.name, status=Status.SKIPPED, expected=check.expected, found=str(reason))
-    except Fault as fault:
-        found, cause = fault.found, _failure_behind(fault)
-        remedy = fault.remedy if cause else _own_remedy(check, subject) or fault.remedy
     except BaseException as error:  # An environment may break in any way; that is what is looked for.
         if not broke(error):
             raise
+        error = innermost(error)  # MCP's client groups what is raised while it is open.
+        if isinstance(error, Fault):
+            return _fault(check, subject, error)
         found, remedy = f"it raises {described(error)}", "let nothing but UsageError and InfrastructureError escape"
         if isinstance(error, InfrastructureError):
             found, remedy = f"the environment failed: {error}", "mend what it names: such an episode has no reward"
@@ -134,8 +138,18 @@ async def _finding(check: Check, subject: Subject) -> Finding:
     )
 
 
-def _own_remedy(check: Check, subject: Subject) -> str:
-    return subject.environment.remedy(check.name) if isinstance(subject.environment, Advises) else ""
+def _fault(check: Check, subject: Subject, fault: Fault) -> Finding:
+    remedy, cause = fault.remedy, _failure_behind(fault)
+    if not cause and isinstance(subject.environment, Advises):
+        remedy = subject.environment.remedy(check.name) or remedy
+    return Finding(
+        check=check.name,
+        status=Status.FAILED,
+        expected=check.expected,
+        found=fault.found,
+        remedy=remedy,
+        cause=cause or (fault.found if check.name == ALIKE else ""),
+    )
 
 
 def _failure_behind(error: BaseException | None) -> str:
@@ -152,6 +166,8 @@ def _failure_behind(error: BaseException | None) -> str:
 
 def _traced(finding: Finding, before: Sequence[Finding]) -> Finding:
     """`finding` with the cause of an earlier one where it tells of that: another process says it in its own words."""
+    if finding.check in COMPARING and finding.status is Status.FAILED and not finding.cause:
+        return finding.model_copy(update={"cause": next((one.cause for one in before if one.check == ALIKE), "")})
     causes = [one.cause for one in before if one.cause]
     known = next((cause for cause in causes if _tells_of(finding, cause)), finding.cause)
     return finding.model_copy(update={"cause": known})

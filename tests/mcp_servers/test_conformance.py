@@ -188,6 +188,18 @@ async def test_failures_that_differ_in_numbers_and_names_only_are_one_cause() ->
     assert len({finding.found for finding in same}) == 4
 
 
+async def test_what_differs_from_play_to_play_is_one_cause_of_every_comparison() -> None:
+    checks = ["determinism", "isolation", "door-memory", "gold", "idle", "parallel-calls"]
+    report = await conform(spec("Dice"), QUICK, only=checks)
+    [(cause, same)] = report.causes.items()
+    assert cause == report.failed[0].found
+    assert [finding.check for finding in same] == ["determinism", "isolation", "door-memory", "parallel-calls"]
+    assert same[2].found.startswith("2026-07-28: 'total' answers '0.")
+    assert same[2].remedy == "answer from the episode's state alone"
+    [alone] = (await conform(spec("Dice"), QUICK, only=["door-memory"])).failed
+    assert alone.cause == ""
+
+
 async def test_a_tool_that_breaks_on_a_long_argument_is_found() -> None:
     [finding] = (await conform(spec("Brittle"), QUICK, only=["odd-arguments"])).failed
     assert "too long" in finding.found
