@@ -224,10 +224,12 @@ def test_plain_texts_are_news_where_they_say_more_than_they_were_told() -> None:
         (
             Call("dues", {"card": card}, f"Card {card} owes {sum_} coins for the {book}."),
             Call("lend", {"card": card, "book": book}, f"The {book} is lent on {card}, slip {sum_}."),
+            Call("hours", {"day": "today"}, "We are open from 9 to 17."),
+            Call("stamp", {"card": card}, "It is stamped, as you wished."),
         )
         for card, sum_, book in rows
     ]
-    assert survey([read(talk(*pair)) for pair in calls]).writes == {"lend"}
+    assert survey([read(talk(*each)) for each in calls]).writes == {"lend", "stamp"}
 
 
 def test_a_listing_is_swept_only_when_every_record_was_taken_up() -> None:

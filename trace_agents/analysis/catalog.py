@@ -111,14 +111,14 @@ def _tells_fields(calls: Sequence[CallView]) -> bool:
 
 def _tells_text(calls: Sequence[CallView]) -> bool:
     """Plain texts hold more than one word of news on average, which a confirmation's number is, and more than they
-    repeat of the arguments."""
+    repeat of the arguments. Numbers that nobody gave are news even where all texts are alike: a menu's prices."""
     texts = [frozenset(call.text.split()) for call in calls]
     returned = Counter(word for words in texts for word in words)
     news = repeated = 0
     for call, words in zip(calls, texts, strict=True):
         given = {word for leaf in call.arguments for word in padded(leaf.value).split()}
         repeated += len(words & given)
-        news += sum(2 * returned[word] <= len(calls) for word in words - given)
+        news += sum(2 * returned[word] <= len(calls) or word.isdecimal() for word in words - given)
     return news > max(repeated, len(calls))
 
 
