@@ -185,8 +185,10 @@ class Description(Record):
     @model_validator(mode="after")
     def _is_kept(self) -> Self:
         server, reset = self.server, self.reset
-        if reset.keep and (server.url or not (reset.snapshot or reset.command or reset.calls)):
-            raise ValueError("[reset] keep is for a server that 'command' starts and snapshot, command or calls reset")
+        resets = self.by_folder or reset.snapshot or reset.command or reset.calls
+        if reset.keep and (server.url or not resets):
+            remedy = "name its {folder} in [server], or give snapshot, command or calls"
+            raise ValueError(f"[reset] keep is for a server that 'command' starts and that can be reset: {remedy}")
         if reset.keep and self.by_task:
             raise ValueError("[server] names {task}, which changes while [reset] keep keeps the process: use {folder}")
         if server.url and "folder_as" in reset.model_fields_set:
@@ -196,7 +198,16 @@ class Description(Record):
     @property
     def by_task(self) -> bool:
         """The server is started with the task's id, so its tools may differ from task to task."""
-        return any("{task}" in text for text in (*self.server.command, *self.server.env.values(), self.server.cwd))
+        return self._started_with("{task}")
+
+    @property
+    def by_folder(self) -> bool:
+        """The server is started with the episode's own folder, so emptying that resets it."""
+        return self._started_with("{folder}")
+
+    def _started_with(self, placeholder: str) -> bool:
+        server = self.server
+        return any(placeholder in text for text in (*server.command, *server.env.values(), server.cwd))
 
     @property
     def shared(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from mcp_servers.wrapped import load
 from trace_agents.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -45,3 +47,37 @@ def test_its_ceiling_is_one_and_its_floor_is_known(
     found = json.loads(capsys.readouterr().out)
     assert found["score"]["pass_rate"]["value"] == pytest.approx(floor)
     assert next(one for one in found["beside"] if one["agent"] == "oracle")["pass_rate"]["value"] == 1
+
+
+CLOCK = """\
+import sys
+from datetime import datetime
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("clock")
+
+@server.tool()
+def now(zone: bool = False) -> str:
+    return f"{datetime.now().isoformat()} {datetime.fromisoformat('2026-01-01').year} {sys.argv[1:]}"
+
+server.run()
+"""
+
+
+async def test_the_guides_start_makes_a_servers_clock_stand_still(tmp_path: Path) -> None:
+    guide = (EXAMPLES.parent / "add-a-benchmark.md").read_text()
+    [start] = re.findall(r"^```text\n(import datetime.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "start.py").write_text(start)
+    (tmp_path / "server.py").write_text(CLOCK)
+    (tmp_path / "tasks.jsonl").write_text(json.dumps({"id": "a", "prompt": "What time is it?", "gold": []}))
+    [command] = re.findall(r"`(command = \[.*start.py.*\])`", guide)
+    (tmp_path / "benchmark.toml").write_text(
+        f'name = "clock"\n[server]\n{command}\n[check]\nreads = [{{ name = "now" }}]\n'
+    )
+    environment = load(tmp_path / "benchmark.toml")
+    episode = await environment.start(environment.task("a"))
+    try:
+        assert (await episode.call("now", {})).content == "2026-03-02T09:00:00 2026 []"
+        assert (await episode.evaluate(())).success
+    finally:
+        await episode.close()

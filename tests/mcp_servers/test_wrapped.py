@@ -173,6 +173,20 @@ async def test_a_kept_process_begins_each_episode_anew_unless_it_has_failed(tmp_
     await fourth.close()
 
 
+async def test_a_kept_server_that_makes_its_files_when_they_are_wanted_needs_no_more_than_its_folder(
+    tmp_path: Path,
+) -> None:
+    environment = opened(tmp_path, reset={"keep": True}, check={"reads": READS["reads"]})
+    first = await environment.start(environment.task("a"))
+    await first.call("add", {"word": "oak"})
+    held = await process(first)
+    await first.close()
+    second = await environment.start(environment.task("a"))
+    assert (await process(second), await words(second)) == (held, [])
+    await second.close()
+    await environment.close()
+
+
 PLAYS = """\
 import asyncio, sys
 from trace_agents.registry import load_environment
@@ -538,7 +552,10 @@ DESCRIPTIONS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a misspelt placeholder": ({"server": {"command": ["{python}", "{foldr}/x"]}}, "unknown placeholder .* '{foldr}'"),
     "a hidden gold tool": ({"tools": {"hide": ["add"]}}, r"gold action 'add' of task 'a' \(line 1 of .*'add'\]"),
     "no snapshot": ({"reset": {"snapshot": "gone"}}, "snapshot = 'gone' in .*: there is no"),
-    "kept without a reset": ({"reset": {"keep": True}}, r"\[reset\] keep is for a server"),
+    "kept without a reset": (
+        {"server": {"command": ["{python}", str(SERVER), "words"]}, "reset": {"keep": True}},
+        r"\[reset\] keep is for a server that 'command' starts and that can be reset: name its {folder}",
+    ),
     "a word for a time": (
         {"server": {"command": COMMAND, "timeout_s": "long"}},
         "server.timeout_s = 'long' in .*: give a number$",
