@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_servers.wrapped.description import Call, Description, TaskRow
 from trace_agents.errors import UsageError, unknown
-from trace_agents.files import read_lines
+from trace_agents.files import bad_line, read_lines
 from trace_agents.refusals import lowered, not_toml, wanted
 
 PLACEHOLDERS = ("folder", "here", "python", "task")
@@ -181,6 +182,7 @@ def _read_rows(path: Path) -> dict[int, TaskRow]:
             rows[number] = TaskRow.model_validate(data)
         except ValidationError as error:
             raise UsageError(explained(error, TaskRow, f"line {number} of {str(path)!r}")) from error
+    _check_last(path)
     if not rows:
         raise UsageError(f"task file {str(path)!r} is empty: give a task, as JSON, on each line")
     for task_id, count in Counter(row.id for row in rows.values()).items():
@@ -188,6 +190,15 @@ def _read_rows(path: Path) -> dict[int, TaskRow]:
             lines = ", ".join(str(number) for number, row in rows.items() if row.id == task_id)
             raise UsageError(f"task {task_id!r} is {count} times in {str(path)!r} (lines {lines}): ids are unique")
     return rows
+
+
+def _check_last(path: Path) -> None:
+    """The last line is JSON too: without a newline behind it, `read_lines` takes a torn one for not yet written."""
+    *before, last = path.read_bytes().split(b"\n")
+    try:
+        json.loads(last.strip() or b"{}")
+    except ValueError as error:
+        raise bad_line(path, len(before) + 1, str(error)) from error
 
 
 def explained(error: ValidationError, kind: type[BaseModel], source: str) -> str:

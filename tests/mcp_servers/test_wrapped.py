@@ -521,6 +521,14 @@ async def test_a_server_that_fails_is_infrastructure_and_leaves_its_turn(
     assert environment._turns._free == environment.most_episodes
 
 
+async def test_a_command_is_told_as_it_was_run_but_for_what_differs_from_episode_to_episode(tmp_path: Path) -> None:
+    environment = opened(tmp_path, server={"command": ["{python}", "{here}/desk.py", "{folder}/words", "{task}"]})
+    with pytest.raises(InfrastructureError) as raised:
+        await environment.start(environment.task("a"))
+    command = f"{sys.executable} {tmp_path}/desk.py {{folder}}/words {{task}}"
+    assert str(raised.value).startswith(f"MCP server {command!r} failed while connecting")
+
+
 async def test_a_tool_that_the_server_has_not_is_named(tmp_path: Path) -> None:
     environment = opened(tmp_path, tools={"offer": ["add", "subtract"]})
     with pytest.raises(UsageError, match=r"unknown tool 'subtract' in \[tools\] of .*: use one of 'add', 'clear'"):
@@ -601,6 +609,16 @@ def test_a_task_that_cannot_work_is_refused_with_its_line(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         load_environment(str(write(tmp_path, tasks)))
+
+
+def test_a_last_line_without_its_end_is_a_task_or_refused_and_never_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    whole, last = json.dumps(TASK), json.dumps(TASK | {"id": "b"})
+    (tmp_path / "tasks.jsonl").write_text(f"{whole}\n{last}")
+    assert load_environment(str(path)).splits == {"test": 2}
+    (tmp_path / "tasks.jsonl").write_text(f"{whole}\n{last[:-1]}")
+    with pytest.raises(UsageError, match=r"line 2 of .*tasks.jsonl' is malformed"):
+        load_environment(str(path))
 
 
 def test_files_that_are_missing_or_no_toml_are_named(tmp_path: Path) -> None:
