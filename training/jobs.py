@@ -65,7 +65,7 @@ class TrainingJob(Record):
     endpoint: str | None = None
     """URL that samples; None runs an engine in the job's own process."""
     threads: int = 1
-    """Threads of torch."""
+    """Threads of torch. For small models two are no faster than one, and wait for each other where cores are wanted."""
 
 
 OnRow = Callable[[MetricRow], None]

@@ -113,7 +113,6 @@ def _baseline_job(run: Run, rollouts: int) -> TrainingJob:
         config=config,
         folder=run.store.folder("baseline").resolve(),
         endpoint=run.config.agent.endpoint,
-        threads=training.workers,
     )
 
 

@@ -129,6 +129,16 @@ _SAMPLE: dict[str, Any] = {
             ],
         },
         {
+            "id": "cancel-other",
+            "split": "validation",
+            "prompt": "I no longer want order D3.",
+            "gold": [
+                {"name": "look_up", "arguments": {"order": "D3"}},
+                {"name": "cancel", "arguments": {"order": "D3"}},
+                "It is cancelled.",
+            ],
+        },
+        {
             "id": "cancel-second",
             "split": "test",
             "prompt": "Please cancel my order.",

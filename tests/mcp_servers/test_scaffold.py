@@ -17,6 +17,7 @@ from mcp_servers.scaffold import ROUTES
 from mcp_servers.wrapped import load
 from trace_agents.cli import main
 from trace_agents.errors import UsageError
+from trace_agents.registry import load_environment
 
 SHELF = f"{sys.executable} {os.path.relpath(shelf_server.__file__)} '{{folder}}/words'"
 FLOOR = 0.5
@@ -38,6 +39,7 @@ def test_what_is_written_conforms_and_has_its_ceiling_and_floor(
         str(path) for path in folder.rglob("*") if path.is_file()
     }
     environment = named(route, folder)
+    assert set(load_environment(environment).splits) == {"train", "validation", "test"}  # As a whole run needs them.
     assert environment.removeprefix(f"{folder}/") in (folder / "README.md").read_text()
     assert main(["conform", environment, "--json", "--quick", "--episodes", "4"]) == 0
     found = json.loads(capsys.readouterr().out)
