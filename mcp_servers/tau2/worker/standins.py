@@ -1,8 +1,8 @@
-"""Stand-ins for libraries that upstream imports and playing does not need: `litellm`, `pandas`, and v1.0.0's for voice.
+"""Stand-ins for libraries that upstream imports and playing does not need.
 
-The first two take most of upstream's start-up time (seconds, 230 MB). Upstream's own `generate` asks
-`litellm.completion`: here the host is asked instead, which samples from any endpoint. Anything else of them raises when
-it is used.
+`litellm` and `pandas` take most of upstream's start-up time (seconds, 230 MB); numpy and `deepdiff`, that shows how two
+of its runs differ, a quarter of the rest. Upstream's own `generate` asks `litellm.completion`: here the host is asked,
+which samples from any endpoint. Anything else of them raises when it is used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-MODULES = ("httpx", "pandas", "litellm", "litellm.caching", "litellm.caching.caching", "litellm.main")
-VOICE = ("aiohttp", "audioop", "elevenlabs", "pyaudio", "requests", "scipy", "scipy.signal", "websockets")
-"""What v1.0.0 imports besides, to speak and to hear; v1.0.1 goes on without, where it is missing."""
+MODULES = ("deepdiff", "httpx", "pandas", "litellm", "litellm.caching", "litellm.caching.caching", "litellm.main")
+VOICE = ("aiohttp", "audioop", "elevenlabs", "numpy", "pyaudio", "requests", "scipy", "scipy.signal", "websockets")
+"""What v1.0.0 imports besides, to speak and to hear; v1.0.1 goes on without, where it is missing, but for numpy."""
 SEARCH = ("openai", "rank_bm25")
 """The same, to look up the documents of the banking domain."""
 
