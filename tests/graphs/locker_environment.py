@@ -6,9 +6,11 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mcp_servers.http import environment_app
 from trace_agents.endpoint import Completion, Sampling
@@ -148,11 +150,16 @@ def hasty(text: str) -> str:
     return "I cannot open it." if "error" in last else calling("open", number=number, code="0000")
 
 
+def serving(environment: Environment) -> AbstractContextManager[str]:
+    """URL of an environment's server in a thread."""
+    return served(environment_app(environment), lifespan="on")
+
+
 @contextmanager
-def serving(environment: Environment) -> Iterator[str]:
-    """URL of a server in a thread; the socket listens before this returns, so nobody needs to wait."""
+def served(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
+    """URL of an application in a thread; the socket listens before this returns, so nobody needs to wait."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(environment_app(environment), log_level="warning", lifespan="on", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan=lifespan, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

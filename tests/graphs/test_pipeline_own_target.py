@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
-from locker_environment import serving
+from locker_environment import served, serving
 from starlette.applications import Starlette
 
 from graphs.pipeline.context import Run
@@ -20,7 +16,6 @@ from graphs.pipeline.prospects import notes
 from graphs.pipeline.rollouts import read_trajectories, roll_out
 from trace_agents.artifacts import ArmKind
 from trace_agents.cli import main
-from trace_agents.cli.serve import listen
 from trace_agents.config import RunConfig
 from trace_agents.errors import UsageError
 from trace_agents.progress import SilentProgress
@@ -70,21 +65,6 @@ def lockers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lockers.py").write_text(LOCKERS)
     return "lockers.py:Away"
-
-
-@contextmanager
-def served(app: Starlette) -> Iterator[str]:
-    """URL of an application in a thread."""
-    listening = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
 
 
 def endpoint(name: str) -> Starlette:

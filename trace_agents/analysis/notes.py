@@ -12,7 +12,6 @@ from trace_agents.artifacts import Artifact
 from trace_agents.files import write_atomically
 
 FILE = "analyst.json"
-NOTHING_ELSE = "the statistics keep nothing that the reader does not"
 
 
 class AnalystNotes(Artifact):

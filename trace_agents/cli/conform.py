@@ -96,6 +96,8 @@ def _show(report: Report) -> None:
     for remedy, count in Counter(
         one.remedy for one in report.findings if one.status == "passed" and one.remedy
     ).items():
-        console().print(f"\n{count} checks that passed saw errors only: {remedy}", highlight=False, soft_wrap=True)
+        console().print(
+            f"\npassed, with nothing but errors to compare: {count}; remedy: {remedy}", highlight=False, soft_wrap=True
+        )
     left = f"; {len(report.unavailable)} left out that cannot be played here" if report.unavailable else ""
     console().print(f"\n{report.environment}: {', '.join(counts)}; {report.tasks} tasks played{left}", highlight=False)
