@@ -113,6 +113,7 @@ def _baseline_job(run: Run, rollouts: int) -> TrainingJob:
         config=config,
         folder=run.store.folder("baseline").resolve(),
         endpoint=run.config.agent.endpoint,
+        threads=training.workers,
     )
 
 
